@@ -1,0 +1,313 @@
+/* Ref: one transactional cell that holds one object.
+ *
+ * INV-REF-1  The cell and its chain are allocated apart from the object: a
+ *            read set may point to the cell after the Ref is gone, so the cell
+ *            is retired, not freed (INV-EPOCH-3).
+ * INV-REF-2  A value is referenced before the record that keeps it alive moves
+ *            on: inside a block at once, outside between pin and unpin.
+ *
+ * Writing the value that is already there (the same object, or an equal exact
+ * int, str, float or bytes) is a read, not a write, so it conflicts less.
+ *
+ * Guarded by tests/stm/test_ref.py, tests/anomalies.
+ */
+#include "stmpy_pair.h"
+
+typedef struct {
+    PyObject_HEAD
+    stm_cell *cell;
+    PyObject *weakrefs;
+} ref_object;
+
+static PyTypeObject *ref_type;
+
+static void destroy_cell(void *object, void *context)
+{
+    stm_cell_free_chain(context, object);
+    free(object);
+}
+
+static stm_cell *new_cell(PyObject *value)
+{
+    stm_cell *c = stm_cell_new(stmpy_domain, STM_CELL_HANDLE, stmpy_handle(value));
+    if (c == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    Py_INCREF(value);
+    return c;
+}
+
+static PyObject *ref_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"value", NULL};
+    PyObject *value = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Ref", names, &value)) {
+        return NULL;
+    }
+    ref_object *self = (ref_object *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->cell = new_cell(value);
+    if (self->cell == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int ref_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    stm_cell *c = ((ref_object *)op)->cell;
+    Py_VISIT(Py_TYPE(op));
+    if (c != NULL) {
+        for (stm_node *n = stm_load_acq(&c->head); n != NULL; n = stm_load_acq(&n->older)) {
+            Py_VISIT(stmpy_object(n->value));
+        }
+    }
+    return 0;
+}
+
+static int ref_clear(PyObject *op)
+{
+    ref_object *self = (ref_object *)op;
+    stm_cell *c = self->cell;
+    if (c != NULL) {
+        /* The cell stays with the object: a finalizer may still look at it. */
+        stm_cell_kill(stmpy_domain, &c, 1);
+        stm_cell_release_values(stmpy_domain, c);
+    }
+    return 0;
+}
+
+static void ref_dealloc(PyObject *op)
+{
+    ref_object *self = (ref_object *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_TRASHCAN_BEGIN(op, ref_dealloc)
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    ref_clear(op);
+    if (self->cell != NULL) {
+        stm_domain_retire(stmpy_domain, self->cell, destroy_cell);
+    }
+    type->tp_free(op);
+    Py_DECREF(type);
+    Py_TRASHCAN_END
+}
+
+/* What a killed cell answers (only finalizers of the same garbage ask). */
+static PyObject *value_or_none(stm_value v)
+{
+    return Py_NewRef(v == 0 ? Py_None : stmpy_object(v));
+}
+
+static PyObject *read_outside(stmpy_thread *th, ref_object *self)
+{
+    stm_pin(th->txn);
+    PyObject *value = value_or_none(stm_pinned_read(th->txn, self->cell));
+    stm_unpin(th->txn);
+    return value;
+}
+
+static PyObject *ref_get(PyObject *op, void *closure)
+{
+    ref_object *self = (ref_object *)op;
+    stmpy_thread *th = stmpy_tls;
+    if (stm_likely(th != NULL && th->depth > 0)) {
+        stm_value v;
+        stm_status status = stm_read_fast(th->txn, self->cell, &v);
+        if (stm_unlikely(status != STM_OK)) {
+            return stmpy_raise(status);
+        }
+        return value_or_none(v);
+    }
+    th = stmpy_thread_get();
+    return th == NULL ? NULL : read_outside(th, self);
+}
+
+/* Inside a block. */
+static int write_inside(stmpy_thread *th, ref_object *self, PyObject *value)
+{
+    stm_txn *t = th->txn;
+    stm_value now, replaced;
+    stm_status status = stm_peek(t, self->cell, &now, NULL);
+    if (status == STM_OK && now != 0 && stmpy_same_value(stmpy_object(now), value)) {
+        /* The outcome depends on what is there: that is a read. */
+        status = stm_read_fast(t, self->cell, &now);
+        if (status == STM_OK && now != 0 && stmpy_same_value(stmpy_object(now), value)) {
+            return 0;
+        }
+    }
+    if (status == STM_OK) {
+        status = stm_write(t, self->cell, stmpy_handle(value), &replaced);
+    }
+    if (stm_unlikely(status != STM_OK)) {
+        return stmpy_fail(status);
+    }
+    Py_INCREF(value);
+    Py_XDECREF(stmpy_object(replaced)); /* may run code that goes on in this block */
+    return 0;
+}
+
+typedef struct {
+    ref_object *self;
+    PyObject *value;
+} assignment;
+
+static PyObject *assign_body(stmpy_thread *th, void *arg)
+{
+    assignment *a = arg;
+    return write_inside(th, a->self, a->value) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static int ref_set(PyObject *op, PyObject *value, void *closure)
+{
+    ref_object *self = (ref_object *)op;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError,
+                        "a Ref always has a value: assign None instead of deleting it");
+        return -1;
+    }
+    stmpy_thread *th = stmpy_thread_get();
+    if (th == NULL) {
+        return -1;
+    }
+    if (th->depth > 0) {
+        return write_inside(th, self, value);
+    }
+    assignment a = {self, value};
+    PyObject *done = stmpy_run_block(th, 0, 0, assign_body, &a);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+typedef struct {
+    ref_object *self;
+    PyObject *const *args; /* fn, then what follows the value */
+    Py_ssize_t count;
+} update;
+
+static PyObject *update_body(stmpy_thread *th, void *arg)
+{
+    update *u = arg;
+    PyObject *small[8];
+    PyObject **stack = small;
+    if (u->count > 7 && (stack = PyMem_New(PyObject *, (size_t)u->count + 1)) == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *result = NULL;
+    stack[1] = ref_get((PyObject *)u->self, NULL);
+    if (stack[1] != NULL) {
+        for (Py_ssize_t i = 1; i < u->count; i++) {
+            stack[i + 1] = u->args[i];
+        }
+        result = PyObject_Vectorcall(u->args[0], stack + 1,
+                                     (size_t)u->count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(stack[1]);
+    }
+    if (result != NULL && write_inside(th, u->self, result) < 0) {
+        Py_CLEAR(result);
+    }
+    if (stack != small) {
+        PyMem_Free(stack);
+    }
+    return result;
+}
+
+static PyObject *ref_update(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
+    if (count < 1 || !PyCallable_Check(args[0])) {
+        PyErr_Format(PyExc_TypeError,
+                     "Ref.update(fn, *args) needs a callable that takes the value, got %s",
+                     count < 1 ? "nothing" : Py_TYPE(args[0])->tp_name);
+        return NULL;
+    }
+    stmpy_thread *th = stmpy_thread_get();
+    if (th == NULL) {
+        return NULL;
+    }
+    update u = {(ref_object *)op, args, count};
+    return stmpy_run_block(th, 0, 0, update_body, &u);
+}
+
+static PyObject *ref_repr(PyObject *op)
+{
+    int recursive = Py_ReprEnter(op);
+    if (recursive != 0) {
+        return recursive < 0 ? NULL : PyUnicode_FromString("Ref(...)");
+    }
+    PyObject *text = NULL;
+    PyObject *value = ref_get(op, NULL);
+    if (value != NULL) {
+        text = PyUnicode_FromFormat("Ref(%R)", value);
+        Py_DECREF(value);
+    }
+    Py_ReprLeave(op);
+    return text;
+}
+
+static PyObject *ref_reduce(PyObject *op, PyObject *unused)
+{
+    PyObject *value = ref_get(op, NULL);
+    return value == NULL ? NULL : Py_BuildValue("O(N)", Py_TYPE(op), value);
+}
+
+static PyMethodDef ref_methods[] = {
+    {"update", (PyCFunction)(void (*)(void))ref_update, METH_FASTCALL,
+     "update($self, fn, /, *args)\n--\n\n"
+     "Replaces the value by fn(value, *args) and returns the new value.\n\n"
+     "Args:\n    fn: called with the current value and args; may run more than once.\n"
+     "Returns:\n    What fn returned.\n"
+     "Raises:\n    Whatever fn raises; the value is then as it was.\n\n"
+     "In a transaction: part of it.  Outside: a transaction of its own."},
+    {"__reduce__", ref_reduce, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef ref_getset[] = {
+    {"value", ref_get, ref_set,
+     "The object it holds.\n\n"
+     "In a transaction: reading conflicts with others' writes of this Ref; writing does not\n"
+     "conflict with their writes.  Writing the value already there counts as a read.\n"
+     "Outside: reading gives the latest committed value; writing is a transaction of its own.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef ref_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(ref_object, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot ref_slots[] = {
+    {Py_tp_doc, "Ref(value=None, /)\n--\n\n"
+                "One transactional variable: read and write it through `value`.\n\n"
+                "Compared and hashed by identity."},
+    {Py_tp_new, ref_new},
+    {Py_tp_dealloc, ref_dealloc},
+    {Py_tp_traverse, ref_traverse},
+    {Py_tp_clear, ref_clear},
+    {Py_tp_repr, ref_repr},
+    {Py_tp_methods, ref_methods},
+    {Py_tp_getset, ref_getset},
+    {Py_tp_members, ref_members},
+    {0, NULL},
+};
+
+static PyType_Spec ref_spec = {
+    .name = "ame.Ref",
+    .basicsize = sizeof(ref_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = ref_slots,
+};
+
+int stmpy_ref_install(PyObject *module)
+{
+    ref_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ref_spec, NULL);
+    return ref_type == NULL ? -1 : PyModule_AddType(module, ref_type);
+}

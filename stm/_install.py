@@ -1,0 +1,54 @@
+"""Installs the CPython types into the extension module, once per process.
+
+The extension is a cffi module; one cffi call adds the heap types and functions to it, which find
+their exception classes on the module itself.  The hooks that need Python's own registries (garbage
+collector, fork, exit) are registered here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import warnings
+
+from stm import _core, _errors
+
+_ERRORS = (
+    "TransactionAborted",
+    "TransactionTimeout",
+    "NotInTransaction",
+    "IrrevocableError",
+    "OpenBlockError",
+    "ReadOnlyError",
+)
+
+
+def _long_wait(label: str, seconds: float) -> None:
+    """Warns that a thread has been waiting for the protected transaction for long."""
+    who = f"the block {label!r}" if label else "a block without a label"
+    warnings.warn(
+        f"a transaction has been waiting for {seconds:.0f} s for {who}, which is irrevocable or "
+        "protected: look there for a wait or a long computation (label= names blocks)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def install() -> None:
+    """Adds the types to `stm._core`; does nothing the second time.
+
+    Raises:
+        ImportError: not in the main interpreter, or no memory.
+    """
+    if _core.lib.stmpy_get_domain() != _core.ffi.NULL:
+        return
+    for name in _ERRORS:
+        setattr(_core, name, getattr(_errors, name))
+    _core._long_wait = _long_wait
+    if _core.lib.stmpy_install(id(_core)) != 0:
+        raise ImportError("stm._core could not be installed; the reason stands above")
+    gc.callbacks.append(_core._on_collection)
+    atexit.register(_core.collect)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_core._after_fork_child)
