@@ -66,6 +66,10 @@ static stm_status make_room(stm_txn *t)
         }
         t->reads = grown;
     }
+    if (t->read_count >= LEAST_READS && !t->wants_log && t->state == STM_ACTIVE) {
+        t->wants_log = true;
+        stm_fetch_add(&t->domain->log.wanted, 1);
+    }
     uint32_t next = t->read_count + LOOK_EVERY;
     t->read_limit = next < t->read_capacity ? next : t->read_capacity;
     uint64_t now = stm_ticks();

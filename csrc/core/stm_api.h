@@ -131,10 +131,10 @@ void stm_domain_collect(stm_domain *d);
 /* A number for a label, for ever; 0 for none (or too many, or no memory). */
 uint32_t stm_label_intern(stm_domain *d, const char *text);
 const char *stm_label_text(stm_domain *d, uint32_t label);
-/* Around fork(): prepare and parent/child in the forking thread.  self is its
- * own transaction record or NULL; in the child all others are made idle. */
-void stm_domain_fork_prepare(stm_domain *d);
-void stm_domain_fork_parent(stm_domain *d);
+/* In the child of a fork(), first of all.  self is the forking thread's own
+ * record or NULL; all others are made idle.  While forking, no other thread may
+ * be inside the core but in a wait: the host sees to that (its global lock, or
+ * by stopping its threads). */
 void stm_domain_fork_child(stm_domain *d, stm_txn *self);
 
 /* The n-th allocation of the core from now on fails once (0: none).  For tests. */

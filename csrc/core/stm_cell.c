@@ -12,7 +12,9 @@
  */
 #include "stm_cell.h"
 
-enum { MAGAZINE = 256 };
+/* Enough for the versions that pile up while another thread of a long transaction
+ * is off its processor; 64 KiB. */
+enum { MAGAZINE = 2048 };
 
 stm_node *stm_node_new_slow(stm_magazine *m)
 {
@@ -51,6 +53,8 @@ void stm_cell_setup(stm_cell *c, stm_cell_kind kind, stm_node *node, stm_value i
     node->value = initial;
     node->version = 0;
     node->born = 0;
+    node->label = 0;
+    node->thread = 0;
     stm_store_rlx(&node->older, NULL); /* the cell is not shared yet */
     stm_store_rlx(&c->guard, 0);
     c->trim_next = NULL;

@@ -51,12 +51,17 @@ void stm_clock_teardown(stm_clock *c)
 
 void stm_lock_slow(stm_lock *l)
 {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0, wait = 1; i < SPINS; i += wait) {
+        /* Each look takes the line away from the holder, who is about to write
+         * the clock and to unlock on it. */
+        for (int k = 0; k < wait; k++) {
+            stm_pause();
+        }
         uint32_t free_state = 0;
         if (stm_load_rlx(&l->state) == 0 && stm_cas(&l->state, &free_state, 1)) {
             return;
         }
-        stm_pause();
+        wait = wait < 8 ? wait * 2 : 8;
     }
     /* Whoever parks leaves 2 behind, also when it gets the lock: the others
      * that park are then woken by its release. */

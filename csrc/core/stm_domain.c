@@ -5,11 +5,10 @@
  *            one section, so that no later section touches its chain.  The chain
  *            is freed with the cell: who validates without the lock may have
  *            loaded its head.
- * INV-DOM-3  fork happens with all locks of the domain held by the forking
- *            thread; the child gives them up and makes all other records idle.
- *
- * Lock order (fork only): records mutex, label mutex, protect mutex, retire
- * lock, commit lock.
+ * INV-DOM-3  A forked child starts with all locks free and all other records
+ *            idle.  Other threads were stopped outside of every section, but
+ *            perhaps half-way through their own record: what that points to is
+ *            leaked, never used.
  *
  * Guarded by tests/core/test_reclaim.py, tests/anomalies/test_fork.py.
  */
@@ -241,7 +240,7 @@ static void tick(stm_domain *d)
 {
     stm_lock_acquire(&d->clock.lock);
     uint64_t version = stm_load_rlx(&d->clock.now) + 1; /* under the lock */
-    stm_log_append(&d->log, version, 0, 0, NULL, 0, 0);
+    stm_log_append(&d->log, version, NULL, 0, 0);
     stm_store_rel(&d->clock.now, version);
     stm_count(&d->clock.sections, 1);
     stm_lock_release(&d->clock.lock);
@@ -290,24 +289,6 @@ void stm_domain_collect(stm_domain *d)
 
 /* --- fork ------------------------------------------------------------------ */
 
-void stm_domain_fork_prepare(stm_domain *d)
-{
-    pthread_mutex_lock(&d->epoch.slots.mutex);
-    pthread_mutex_lock(&d->label_mutex);
-    pthread_mutex_lock(&d->protect.mutex);
-    stm_lock_acquire(&d->epoch.retired.lock);
-    stm_lock_acquire(&d->clock.lock);
-}
-
-void stm_domain_fork_parent(stm_domain *d)
-{
-    stm_lock_release(&d->clock.lock);
-    stm_lock_release(&d->epoch.retired.lock);
-    pthread_mutex_unlock(&d->protect.mutex);
-    pthread_mutex_unlock(&d->label_mutex);
-    pthread_mutex_unlock(&d->epoch.slots.mutex);
-}
-
 /* What it had buffered may be half-built objects of a vanished thread. */
 static void forget(stm_txn *t)
 {
@@ -319,6 +300,10 @@ static void forget(stm_txn *t)
     t->read_count = 0;
     t->indexed = 0;
     t->pinned = false;
+    if (t->wants_log) {
+        t->wants_log = false;
+        stm_fetch_add(&t->domain->log.wanted, (uint32_t)-1);
+    }
     t->garbage = NULL;
     stm_map_clear(&t->read_index);
     stm_map_clear(&t->write_index);

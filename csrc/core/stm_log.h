@@ -5,39 +5,51 @@
 #include "stm_cell.h"
 #include "stm_vec.h"
 
-/* All fields atomic: readers take no lock and check `version` twice. */
+enum { STM_LOG_INLINE = 4 };
+
+/* One line a commit, so that threads that commit in turn don't write the same
+ * line.  All fields atomic: readers take no lock and check `version` twice. */
 typedef struct {
-    _Atomic uint64_t version; /* 0 while the entry is being changed */
-    _Atomic uint64_t start;   /* position of its first word, counted for ever */
-    _Atomic uint32_t count;
-    _Atomic uint32_t label;
-    _Atomic uint32_t thread;
-    _Atomic uint32_t pad;
+    alignas(STM_LINE) _Atomic uint64_t version; /* 0 while the entry is being changed */
+    _Atomic uint64_t count;
+    _Atomic uint64_t start; /* count > STM_LOG_INLINE: position of the first word */
+    _Atomic uintptr_t cells[STM_LOG_INLINE];
 } stm_log_entry;
 
 typedef struct {
     stm_log_entry *entries;
-    _Atomic uintptr_t *words; /* cells, one per word */
+    _Atomic uintptr_t *words; /* cells of larger write sets, one per word */
     uint64_t entry_mask;
     uint64_t word_mask;
-    _Atomic uint64_t reserved; /* words up to here may be overwritten by now */
+    /* Running attempts that have read so much that they will probe.  While there
+     * is none nothing is listed: the line of the entry would have to come from
+     * the processor that used it last, in every commit section. */
+    _Atomic uint32_t wanted;
+    /* Words up to here may be overwritten by now.  On a line of its own: what
+     * stands above is read by everybody. */
+    alignas(STM_LINE) _Atomic uint64_t reserved;
 } stm_log;
 
-#define STM_LOG_UNLISTED UINT32_MAX /* a write set too large for the ring */
+#define STM_LOG_UNLISTED UINT64_MAX /* a write set too large for the ring */
 
 bool stm_log_setup(stm_log *l, uint32_t entries);
 void stm_log_teardown(stm_log *l);
 
+static inline bool stm_log_is_wanted(stm_log *l)
+{
+    return stm_load(&l->wanted) != 0;
+}
+
 /* Under the commit lock.  count: of those writes that are not void. */
-void stm_log_append(stm_log *l, uint64_t version, uint32_t label, uint32_t thread,
-                    const stm_buffered *writes, uint32_t writes_count, uint32_t count);
+void stm_log_append(stm_log *l, uint64_t version, const stm_buffered *writes,
+                    uint32_t writes_count, uint32_t count);
 
 /* A version whose cells are not listed: who wants to know compares heads. */
 void stm_log_append_unlisted(stm_log *l, uint64_t version);
 
-/* How many cells versions (after, upto] wrote; UINT64_MAX when the ring no
- * longer tells. */
-uint64_t stm_log_size(const stm_log *l, uint64_t after, uint64_t upto);
+/* How much there is to probe for versions (after, upto]: versions plus cells;
+ * UINT64_MAX when it is more than `most` or the ring no longer tells. */
+uint64_t stm_log_size(const stm_log *l, uint64_t after, uint64_t upto, uint64_t most);
 
 typedef enum { STM_LOG_CLEAN, STM_LOG_HIT, STM_LOG_LOST } stm_log_answer;
 
@@ -45,8 +57,5 @@ typedef enum { STM_LOG_CLEAN, STM_LOG_HIT, STM_LOG_LOST } stm_log_answer;
  * number?  HIT fills *cell and *version. */
 stm_log_answer stm_log_probe(const stm_log *l, uint64_t after, uint64_t upto, const stm_map *index,
                              stm_cell **cell, uint64_t *version);
-
-/* Who committed `version`; zeros when the ring no longer tells. */
-void stm_log_writer(const stm_log *l, uint64_t version, uint32_t *label, uint32_t *thread);
 
 #endif

@@ -186,8 +186,15 @@ stm_status stm_txn_doom(stm_txn *t, stm_cause cause, stm_cell *c, uint64_t versi
     t->conflict.version = version;
     t->conflict.loser_label = t->label;
     t->conflict.attempt = t->attempt;
-    stm_log_writer(&t->domain->log, version, &t->conflict.writer_label,
-                   &t->conflict.writer_thread);
+    t->conflict.writer_label = 0;
+    t->conflict.writer_thread = 0;
+    if (c != NULL) {
+        /* The read set may hold it, so it is there; its chain is walked as by a
+         * read at `version`, which is above what this record announces. */
+        const stm_node *n = stm_cell_at(stm_load_acq(&c->head), version);
+        t->conflict.writer_label = n->version == version ? n->label : 0;
+        t->conflict.writer_thread = n->version == version ? n->thread : 0;
+    }
     return STM_CONFLICT;
 }
 
@@ -216,6 +223,10 @@ void stm_txn_drop_writes(stm_txn *t)
 
 static void forget_reads(stm_txn *t)
 {
+    if (t->wants_log) {
+        t->wants_log = false;
+        stm_fetch_add(&t->domain->log.wanted, (uint32_t)-1);
+    }
     t->read_count = 0;
     t->indexed = 0;
     if (t->read_index.used != 0) {

@@ -80,6 +80,7 @@ struct stm_txn {
     bool fresh;     /* rv was taken from the clock since the block began */
     bool has_slot;  /* holds the protected slot */
     bool pinned;
+    bool wants_log; /* counted in log.wanted */
     stm_trim_queue trim;
     stm_map read_index;
     stm_map write_index; /* used when write_count > STM_FEW_WRITES */

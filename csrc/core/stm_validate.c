@@ -55,12 +55,10 @@ static bool probe_pays(const stm_txn *t, uint64_t to, bool may_index)
     if (t->read_count <= FEW_READS) {
         return false;
     }
-    uint64_t tail = stm_log_size(&t->domain->log, t->rv, to);
-    uint64_t missing = t->read_count - t->indexed;
-    if (tail == UINT64_MAX || (missing != 0 && !may_index)) {
+    if (t->indexed != t->read_count && !may_index) {
         return false;
     }
-    return 4 * (tail + to - t->rv) < t->read_count;
+    return stm_log_size(&t->domain->log, t->rv, to, t->read_count / 4) != UINT64_MAX;
 }
 
 static bool validate(stm_txn *t, uint64_t to, stm_overwritten *by, bool may_index)
