@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import sys
 import warnings
 
 from stm import _core, _errors
@@ -35,6 +36,22 @@ def _long_wait(label: str, seconds: float) -> None:
     )
 
 
+def _hide_aborts() -> None:
+    """Keeps Python from reporting the abort of an attempt that met a finalizer.
+
+    A finalizer that runs in an attempt belongs to it.  When the attempt is lost, the finalizer's
+    next transactional operation raises `TransactionAborted`, which Python would print as "Exception
+    ignored in ...".  It is no error, and nothing of the attempt is kept.
+    """
+    report = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs, /) -> None:
+        if unraisable.exc_type is not _errors.TransactionAborted:
+            report(unraisable)
+
+    sys.unraisablehook = hook
+
+
 def install() -> None:
     """Adds the types to `stm._core`; does nothing the second time.
 
@@ -48,6 +65,7 @@ def install() -> None:
     _core._long_wait = _long_wait
     if _core.lib.stmpy_install(id(_core)) != 0:
         raise ImportError("stm._core could not be installed; the reason stands above")
+    _hide_aborts()
     gc.callbacks.append(_core._on_collection)
     atexit.register(_core.collect)
     if hasattr(os, "register_at_fork"):

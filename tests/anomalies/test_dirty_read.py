@@ -78,7 +78,7 @@ def test_open_block_shows_nothing_of_its_writes() -> None:
         table["present"] = 1
         table["new"] = 1
         del table["gone"]
-        during.extend(in_thread(lambda: _look_from_outside(ref, table)))
+        during[:] = in_thread(lambda: _look_from_outside(ref, table))
         assert ref.value == table["present"] == table["new"] == 1
 
     body()
