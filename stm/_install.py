@@ -67,6 +67,6 @@ def install() -> None:
         raise ImportError("stm._core could not be installed; the reason stands above")
     _hide_aborts()
     gc.callbacks.append(_core._on_collection)
-    atexit.register(_core.collect)
+    atexit.register(_core._quit)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_core._after_fork_child)

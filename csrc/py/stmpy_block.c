@@ -13,7 +13,7 @@
  */
 #include "stmpy_block.h"
 
-static const double ASIDE_TIMEOUT_S = 1.0;
+static const double LAST_TIMEOUT_S = 1.0;
 
 void stmpy_save_error(stmpy_error *e)
 {
@@ -33,13 +33,17 @@ void stmpy_restore_error(stmpy_error *e)
 #endif
 }
 
-/* Code that runs while its own thread waits inside the core must give up in the
- * end: what it waits for may be that thread. */
+/* How long to wait in seconds; negative: for ever.  Code that runs while its own
+ * thread waits inside the core must give up in the end, as what it waits for may
+ * be that thread; and so must code that runs when the other threads have ended. */
 static double patience(const stmpy_thread *th)
 {
+    if (stm_unlikely(stm_load_rlx(&stmpy_quitting))) {
+        return LAST_TIMEOUT_S;
+    }
     for (const stmpy_aside *a = th->aside; a != NULL; a = a->outer) {
         if (a->waiting) {
-            return ASIDE_TIMEOUT_S;
+            return LAST_TIMEOUT_S;
         }
     }
     return -1;

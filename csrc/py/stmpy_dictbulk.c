@@ -259,7 +259,8 @@ int stmpy_dict_init(PyObject *op, PyObject *args, PyObject *kwargs)
         return -1;
     }
     int status;
-    if (d->is_fresh) {
+    bool untouched = stm_load_acq(&stmpy_index_table(d->index)->used) == 0;
+    if (d->is_fresh && untouched) {
         d->is_fresh = false;
         status = preset(d, pairs);
     } else { /* called once more: an update like any other */

@@ -304,7 +304,7 @@ static PyMemberDef ref_members[] = {
 };
 
 static PyType_Slot ref_slots[] = {
-    {Py_tp_doc, "Ref(value=None, /)\n--\n\n"
+    {Py_tp_doc, "Ref(value=None)\n--\n\n"
                 "One transactional variable: read and write it through `value`.\n\n"
                 "Compared and hashed by identity."},
     {Py_tp_new, ref_new},

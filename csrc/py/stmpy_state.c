@@ -27,6 +27,7 @@
 
 _Thread_local stmpy_thread *stmpy_tls;
 stm_domain *stmpy_domain;
+_Atomic bool stmpy_quitting;
 
 PyObject *stmpy_abort_error;
 PyObject *stmpy_timeout_error;
@@ -241,12 +242,12 @@ static PyObject *on_collection(PyObject *self, PyObject *const *args, Py_ssize_t
         Py_RETURN_NONE;
     }
     if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
-        stm_domain_collect(stmpy_domain); /* so that it finds what is garbage by now */
         stmpy_aside *room = malloc(sizeof(*room));
         if (room == NULL) {
             return PyErr_NoMemory();
         }
         stmpy_set_aside(th, room, false);
+        stm_domain_collect(stmpy_domain); /* so that it finds what is garbage by now */
     } else if (th->aside != NULL) {
         stmpy_aside *room = th->aside;
         stmpy_take_up(th, room);
@@ -275,9 +276,19 @@ static PyObject *collect(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* At exit: a thread that will never run again may hold the protected slot, so
+ * nobody waits for ever from now on. */
+static PyObject *quit(PyObject *self, PyObject *unused)
+{
+    stm_domain_collect(stmpy_domain);
+    stm_store(&stmpy_quitting, true);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"_on_collection", (PyCFunction)(void (*)(void))on_collection, METH_FASTCALL, NULL},
     {"_after_fork_child", after_fork_child, METH_NOARGS, NULL},
+    {"_quit", quit, METH_NOARGS, NULL},
     {"collect", collect, METH_NOARGS,
      "Cuts every old version and frees every dead object that no running transaction needs."},
     {NULL, NULL, 0, NULL},

@@ -42,6 +42,7 @@ typedef struct stmpy_thread {
 
 extern _Thread_local stmpy_thread *stmpy_tls;
 extern stm_domain *stmpy_domain;
+extern _Atomic bool stmpy_quitting; /* the interpreter is about to end; set once, by its last thread */
 
 /* Exception classes of stm._errors, set at installation, immortal by that. */
 extern PyObject *stmpy_abort_error; /* private BaseException: the attempt lost */
