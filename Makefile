@@ -38,9 +38,10 @@ test: setup ## the tests, on the free-threaded Python
 test-gil: setup-gil ## the same tests, on the running Python
 	.venv-gil/bin/python -m pytest $(ARGS)
 
-lint: setup ## ruff, and the C core with all warnings as errors
+lint: setup ## ruff, clang-format, and the C core with all warnings as errors
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
+	$(VENV)/clang-format --dry-run --Werror csrc/core/*.[ch] csrc/py/*.[ch]
 	$(CC) $(CORE_FLAGS) -fsyntax-only csrc/core/*.c
 
 typecheck: setup ## mypy --strict

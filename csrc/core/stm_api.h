@@ -65,11 +65,11 @@ typedef enum {
 
 /* Bugs that tests plant to see that they are caught (stm_domain_plant). */
 typedef enum {
-    STM_BUG_SKIP_EXTEND = 1,   /* an extension does not validate */
-    STM_BUG_SKIP_COMMIT = 2,   /* the commit does not validate its tail */
-    STM_BUG_OLD_HEAD = 4,      /* use the head loaded before an extension */
-    STM_BUG_NO_FLOOR = 8,      /* begin ignores the trim floor */
-    STM_BUG_IGNORE_GUARD = 16, /* commit over the protected transaction's reads */
+    STM_BUG_SKIP_EXTEND = 1,     /* an extension does not validate */
+    STM_BUG_SKIP_COMMIT = 2,     /* the commit does not validate its tail */
+    STM_BUG_OLD_HEAD = 4,        /* use the head loaded before an extension */
+    STM_BUG_NO_FLOOR = 8,        /* begin ignores the trim floor */
+    STM_BUG_IGNORE_GUARD = 16,   /* commit over the protected transaction's reads */
     STM_BUG_STALE_SNAPSHOT = 32, /* fall back to a snapshot older than the block */
     STM_FAULT_ABORT_COMMITS = 64 /* not a bug: every first attempt loses */
 } stm_bug;

@@ -24,8 +24,8 @@
 #define stm_store_rlx(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
 #define stm_swap(p, v) atomic_exchange_explicit((p), (v), memory_order_seq_cst)
 #define stm_fetch_add(p, v) atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
-#define stm_cas(p, expected, v)                                                               \
-    atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_seq_cst,       \
+#define stm_cas(p, expected, v)                                                                    \
+    atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_seq_cst,            \
                                             memory_order_relaxed)
 
 /* A counter that one thread writes and any thread may read. */

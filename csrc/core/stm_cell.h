@@ -13,7 +13,7 @@ struct stm_node {
     stm_value value;
     uint64_t version;
     _Atomic(stm_node *) older;
-    uint64_t born; /* when the mapping came to be: keeps insertion order */
+    uint64_t born;  /* when the mapping came to be: keeps insertion order */
     uint32_t label; /* of the block that wrote it, for conflict records */
     uint32_t thread;
 };

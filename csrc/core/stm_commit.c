@@ -91,8 +91,7 @@ static void trim(stm_txn *t, uint64_t version, uint64_t horizon)
     if (horizon > d->clock.horizon) {
         d->clock.horizon = horizon;
     }
-    stm_trim_run(&t->trim, d->clock.horizon, version, 2 * t->write_count + TRIM_EXTRA,
-                 &t->garbage);
+    stm_trim_run(&t->trim, d->clock.horizon, version, 2 * t->write_count + TRIM_EXTRA, &t->garbage);
 }
 
 static void publish(stm_txn *t, uint64_t version, uint32_t count, uint64_t horizon)
@@ -114,8 +113,7 @@ static bool guarded(const stm_txn *t, uint64_t *epoch)
         return false;
     }
     for (uint32_t i = 0; i < t->write_count; i++) {
-        if (stm_protect_guards(*epoch, t->writes[i].cell) &&
-            !stm_buffered_is_void(&t->writes[i])) {
+        if (stm_protect_guards(*epoch, t->writes[i].cell) && !stm_buffered_is_void(&t->writes[i])) {
             return true;
         }
     }
@@ -155,8 +153,7 @@ static outcome section(stm_txn *t, uint32_t count, bool insist, uint64_t horizon
  * it: looking at the clock before would fetch its line once more. */
 static bool validate_outside(stm_txn *t, stm_overwritten *by)
 {
-    if (t->state != STM_ACTIVE || t->read_count <= FEW_READS ||
-        has_bug(t, STM_BUG_SKIP_COMMIT)) {
+    if (t->state != STM_ACTIVE || t->read_count <= FEW_READS || has_bug(t, STM_BUG_SKIP_COMMIT)) {
         return true;
     }
     return stm_extend(t, by);
@@ -203,8 +200,7 @@ static stm_status commit_writes(stm_txn *t, uint32_t count)
             return stm_txn_doom(t, STM_CAUSE_COMMIT, by.cell, by.version);
         case GUARDED: {
             stm_wait_limits limits = stm_txn_limits(t);
-            stm_status status =
-                stm_protect_wait(&t->domain->protect, epoch, &t->waiter, &limits);
+            stm_status status = stm_protect_wait(&t->domain->protect, epoch, &t->waiter, &limits);
             if (status != STM_OK) {
                 return status;
             }
@@ -280,8 +276,7 @@ stm_status stm_make_irrevocable(stm_txn *t, double timeout_s)
     if (timeout_s >= 0) {
         limits.deadline_ns = stm_txn_deadline(timeout_s);
     }
-    stm_status status =
-        stm_protect_acquire(&t->domain->protect, t, t->label, &t->waiter, &limits);
+    stm_status status = stm_protect_acquire(&t->domain->protect, t, t->label, &t->waiter, &limits);
     if (status != STM_OK) {
         return status;
     }

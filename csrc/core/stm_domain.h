@@ -30,8 +30,7 @@ uint64_t stm_domain_births(stm_domain *d, uint64_t count);
  * conditions apply.  Reorders both arrays: what was done stands in front.
  * Returns how many, and at which version. */
 uint32_t stm_cell_sweep(stm_txn *t, stm_value absent, stm_cell **cells, stm_node **nodes,
-                        uint32_t count, stm_cell *also, stm_node **also_node,
-                        uint64_t *version);
+                        uint32_t count, stm_cell *also, stm_node **also_node, uint64_t *version);
 
 /* Makes a record idle whose thread can't do it any more.  What it had buffered
  * is leaked: releasing needs the host. */

@@ -66,14 +66,14 @@ static void close_entry(stm_log_entry *e, uint64_t version)
     stm_store_rel(&e->version, version); /* pairs with the first load of read_entry */
 }
 
-void stm_log_append(stm_log *l, uint64_t version, const stm_buffered *writes,
-                    uint32_t writes_count, uint32_t count)
+void stm_log_append(stm_log *l, uint64_t version, const stm_buffered *writes, uint32_t writes_count,
+                    uint32_t count)
 {
     uint64_t start = 0;
     bool inlined = count <= STM_LOG_INLINE;
     bool listed = inlined || count <= (l->word_mask + 1) / 2;
     if (!inlined && listed) {
-        start = stm_load_rlx(&l->reserved); /* own: under the lock */
+        start = stm_load_rlx(&l->reserved);         /* own: under the lock */
         stm_store_rlx(&l->reserved, start + count); /* ordered by the words' release */
     }
     stm_log_entry *e = open_entry(l, version, start, listed ? count : STM_LOG_UNLISTED);
@@ -147,8 +147,8 @@ static stm_log_answer probe_version(const stm_log *l, uint64_t version, uint64_t
     return hit != 0 ? STM_LOG_HIT : STM_LOG_CLEAN;
 }
 
-stm_log_answer stm_log_probe(const stm_log *l, uint64_t after, uint64_t upto,
-                             const stm_map *index, stm_cell **cell, uint64_t *version)
+stm_log_answer stm_log_probe(const stm_log *l, uint64_t after, uint64_t upto, const stm_map *index,
+                             stm_cell **cell, uint64_t *version)
 {
     stm_log_answer answer = STM_LOG_CLEAN;
     for (uint64_t v = after + 1; v <= upto && answer == STM_LOG_CLEAN; v++) {

@@ -41,8 +41,8 @@ static inline bool stm_log_is_wanted(stm_log *l)
 }
 
 /* Under the commit lock.  count: of those writes that are not void. */
-void stm_log_append(stm_log *l, uint64_t version, const stm_buffered *writes,
-                    uint32_t writes_count, uint32_t count);
+void stm_log_append(stm_log *l, uint64_t version, const stm_buffered *writes, uint32_t writes_count,
+                    uint32_t count);
 
 /* A version whose cells are not listed: who wants to know compares heads. */
 void stm_log_append_unlisted(stm_log *l, uint64_t version);

@@ -107,8 +107,8 @@ static void dequeue(stm_protect *p, stm_waiter *w)
     stm_fetch_add(&p->wanted, (uint32_t)-1);
 }
 
-stm_status stm_protect_acquire(stm_protect *p, const void *who, uint32_t label,
-                               stm_waiter *waiter, const stm_wait_limits *limits)
+stm_status stm_protect_acquire(stm_protect *p, const void *who, uint32_t label, stm_waiter *waiter,
+                               const stm_wait_limits *limits)
 {
     pthread_mutex_lock(&p->mutex);
     bool now = stm_load(&p->holder) == NULL && p->first == NULL;

@@ -23,8 +23,8 @@ void stm_protect_setup(stm_protect *p);
 void stm_protect_teardown(stm_protect *p);
 
 /* Takes the slot, in order of arrival. */
-stm_status stm_protect_acquire(stm_protect *p, const void *who, uint32_t label,
-                               stm_waiter *waiter, const stm_wait_limits *limits);
+stm_status stm_protect_acquire(stm_protect *p, const void *who, uint32_t label, stm_waiter *waiter,
+                               const stm_wait_limits *limits);
 void stm_protect_release(stm_protect *p);
 /* Waits until the holder of `epoch` is done. */
 stm_status stm_protect_wait(stm_protect *p, uint64_t epoch, stm_waiter *waiter,

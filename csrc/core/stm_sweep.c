@@ -67,8 +67,7 @@ static uint32_t own_last(stm_txn *t, stm_cell **cells, stm_node **nodes, uint32_
 }
 
 uint32_t stm_cell_sweep(stm_txn *t, stm_value absent, stm_cell **cells, stm_node **nodes,
-                        uint32_t count, stm_cell *also, stm_node **also_node,
-                        uint64_t *version)
+                        uint32_t count, stm_cell *also, stm_node **also_node, uint64_t *version)
 {
     stm_domain *d = t->domain;
     *version = 0;

@@ -131,8 +131,7 @@ static void start_attempt(stm_txn *t, bool at_clock)
 static stm_status take_slot(stm_txn *t)
 {
     stm_wait_limits limits = stm_txn_limits(t);
-    stm_status status =
-        stm_protect_acquire(&t->domain->protect, t, t->label, &t->waiter, &limits);
+    stm_status status = stm_protect_acquire(&t->domain->protect, t, t->label, &t->waiter, &limits);
     t->has_slot = status == STM_OK;
     return status;
 }

@@ -65,8 +65,8 @@ struct stm_txn {
     uint32_t write_capacity;
     uint32_t read_capacity;
     stm_magazine magazine;
-    stm_node *garbage; /* chains to release when the block has ended */
-    uint64_t started; /* ticks */
+    stm_node *garbage;  /* chains to release when the block has ended */
+    uint64_t started;   /* ticks */
     uint64_t next_look; /* ticks: when a long attempt extends by itself */
     uint64_t look_step;
     uint64_t deadline_ns;
@@ -77,8 +77,8 @@ struct stm_txn {
     uint32_t indexed; /* reads that read_index knows */
     uint32_t quiet;   /* scans in a row that found nobody else */
     uint32_t until_scan;
-    bool fresh;     /* rv was taken from the clock since the block began */
-    bool has_slot;  /* holds the protected slot */
+    bool fresh;    /* rv was taken from the clock since the block began */
+    bool has_slot; /* holds the protected slot */
     bool pinned;
     bool wants_log; /* counted in log.wanted */
     stm_trim_queue trim;

@@ -64,8 +64,8 @@ static bool probe_pays(const stm_txn *t, uint64_t to, bool may_index)
 static bool validate(stm_txn *t, uint64_t to, stm_overwritten *by, bool may_index)
 {
     if (probe_pays(t, to, may_index) && (t->indexed == t->read_count || stm_index_reads(t))) {
-        stm_log_answer answer = stm_log_probe(&t->domain->log, t->rv, to, &t->read_index,
-                                              &by->cell, &by->version);
+        stm_log_answer answer =
+            stm_log_probe(&t->domain->log, t->rv, to, &t->read_index, &by->cell, &by->version);
         if (answer != STM_LOG_LOST) {
             return answer == STM_LOG_CLEAN;
         }

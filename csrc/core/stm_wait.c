@@ -11,8 +11,8 @@
  */
 #include "stm_wait.h"
 
-static const uint64_t SLICE_NS = 50000000u;         /* Ctrl-C is answered in 0.05 s */
-static const uint64_t LONG_WAIT_NS = 5000000000u;   /* worth a notice */
+static const uint64_t SLICE_NS = 50000000u;       /* Ctrl-C is answered in 0.05 s */
+static const uint64_t LONG_WAIT_NS = 5000000000u; /* worth a notice */
 
 /* How long to sleep now. */
 static uint64_t nap(const stm_wait_limits *limits, uint64_t now, uint64_t start, bool told)

@@ -270,7 +270,8 @@ static PyObject *atomic_call(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     atomic_object *self = (atomic_object *)op;
     PyObject *fn;
-    if ((kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) || !PyArg_UnpackTuple(args, "atomic", 1, 1, &fn)) {
+    if ((kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) ||
+        !PyArg_UnpackTuple(args, "atomic", 1, 1, &fn)) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "atomic(...) decorates one function");
         }

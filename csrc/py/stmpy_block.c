@@ -189,8 +189,8 @@ static PyObject *run(PyObject *module, PyObject *const *args, Py_ssize_t count, 
     if (th == NULL) {
         return NULL;
     }
-    stmpy_call call = {args[0], args + 1,
-                       (size_t)(count - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames};
+    stmpy_call call = {args[0], args + 1, (size_t)(count - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                       kwnames};
     return stmpy_run_block(th, 0, 0, stmpy_call_body, &call);
 }
 
@@ -225,8 +225,8 @@ static PyObject *run_block(PyObject *module, PyObject *const *args, Py_ssize_t c
     if (th == NULL || stmpy_label(args[0], &label) < 0) {
         return NULL;
     }
-    stmpy_call call = {args[1], args + 2,
-                       (size_t)(count - 2) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL};
+    stmpy_call call = {args[1], args + 2, (size_t)(count - 2) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                       NULL};
     return stmpy_run_block(th, 0, label, stmpy_call_body, &call);
 }
 

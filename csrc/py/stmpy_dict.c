@@ -82,8 +82,7 @@ static int note_change(stmpy_thread *th, stmpy_dict *d, int64_t by)
 static int write_entry(stmpy_thread *th, stmpy_entry *e, PyObject *stored, uint64_t born)
 {
     stm_value replaced;
-    stm_status status =
-        stm_write_born(th->txn, &e->cell, stmpy_handle(stored), born, &replaced);
+    stm_status status = stm_write_born(th->txn, &e->cell, stmpy_handle(stored), born, &replaced);
     if (stm_unlikely(status != STM_OK)) {
         Py_XDECREF(stored);
         return stmpy_fail(status);
@@ -147,8 +146,7 @@ static PyObject *set_body(stmpy_thread *th, void *arg)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-int stmpy_dict_put(stmpy_thread *th, stmpy_dict *d, PyObject *key, Py_hash_t hash,
-                   PyObject *value)
+int stmpy_dict_put(stmpy_thread *th, stmpy_dict *d, PyObject *key, Py_hash_t hash, PyObject *value)
 {
     one_key op = {d, key, hash, value};
     PyObject *done = set_body(th, &op);
@@ -222,17 +220,9 @@ static PyObject *setdefault_body(stmpy_thread *th, void *arg)
 
 /* --- one key, from Python ----------------------------------------------------------- */
 
-/* A Dict that threads share: see stmpy_defer_counts. */
-static inline void note_use(stmpy_dict *d)
-{
-    if (stm_unlikely(stmpy_is_foreign((PyObject *)d))) {
-        stmpy_defer_counts((PyObject *)d);
-    }
-}
-
 static PyObject *run_one(one_key *op, stmpy_body body)
 {
-    note_use(op->dict);
+    stmpy_note_use((PyObject *)op->dict, &op->dict->foreign_uses);
     op->hash = stmpy_dict_hash(op->key);
     stmpy_thread *th = op->hash == -1 ? NULL : stmpy_thread_get();
     if (th == NULL) {
@@ -270,7 +260,7 @@ static bool glance(one_key *op, PyObject **value)
 static PyObject *look_up(one_key *op)
 {
     PyObject *value;
-    note_use(op->dict);
+    stmpy_note_use((PyObject *)op->dict, &op->dict->foreign_uses);
     op->hash = stmpy_dict_hash(op->key);
     if (op->hash == -1) {
         return NULL;

@@ -8,7 +8,8 @@ typedef struct {
     PyObject_HEAD
     stmpy_index *index;
     PyObject *weakrefs;
-    bool is_fresh; /* __init__ has not run: nobody else knows it */
+    _Atomic uint32_t foreign_uses; /* see stmpy_note_use */
+    bool is_fresh;                 /* __init__ has not run: nobody else knows it */
 } stmpy_dict;
 
 extern PyTypeObject *stmpy_dict_type;
@@ -25,8 +26,7 @@ PyObject *stmpy_dict_lookup(stmpy_dict *d, PyObject *key);
 /* -1 with TypeError that names the remedy. */
 Py_hash_t stmpy_dict_hash(PyObject *key);
 /* Sets one key, in an attempt.  hash: of the key. */
-int stmpy_dict_put(stmpy_thread *th, stmpy_dict *d, PyObject *key, Py_hash_t hash,
-                   PyObject *value);
+int stmpy_dict_put(stmpy_thread *th, stmpy_dict *d, PyObject *key, Py_hash_t hash, PyObject *value);
 /* Removes one key if it is there, in an attempt. */
 int stmpy_dict_discard(stmpy_thread *th, stmpy_dict *d, PyObject *key);
 

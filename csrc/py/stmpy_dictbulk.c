@@ -213,9 +213,9 @@ static int preset(stmpy_dict *d, PyObject *pairs)
         PyObject *pair = PyList_GET_ITEM(pairs, i); /* our own list */
         Py_hash_t hash = stmpy_dict_hash(PyTuple_GET_ITEM(pair, 0));
         bool is_new;
-        if (hash == -1 || stmpy_index_preset(d->index, PyTuple_GET_ITEM(pair, 0), hash,
-                                             PyTuple_GET_ITEM(pair, 1), born + (uint64_t)i,
-                                             &is_new) < 0) {
+        if (hash == -1 ||
+            stmpy_index_preset(d->index, PyTuple_GET_ITEM(pair, 0), hash, PyTuple_GET_ITEM(pair, 1),
+                               born + (uint64_t)i, &is_new) < 0) {
             return -1;
         }
         size += is_new;
@@ -236,8 +236,7 @@ static PyObject *update_body(stmpy_thread *th, void *arg)
         PyObject *pair = PyList_GET_ITEM(f->pairs, i); /* our own list */
         PyObject *key = PyTuple_GET_ITEM(pair, 0);
         Py_hash_t hash = stmpy_dict_hash(key);
-        if (hash == -1 ||
-            stmpy_dict_put(th, f->dict, key, hash, PyTuple_GET_ITEM(pair, 1)) < 0) {
+        if (hash == -1 || stmpy_dict_put(th, f->dict, key, hash, PyTuple_GET_ITEM(pair, 1)) < 0) {
             return NULL;
         }
     }

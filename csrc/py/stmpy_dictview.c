@@ -116,12 +116,9 @@ static PyMethodDef iterator_methods[] = {
 };
 
 static PyType_Slot iterator_slots[] = {
-    {Py_tp_dealloc, iterator_dealloc},
-    {Py_tp_traverse, iterator_traverse},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, iterator_next},
-    {Py_tp_methods, iterator_methods},
-    {0, NULL},
+    {Py_tp_dealloc, iterator_dealloc}, {Py_tp_traverse, iterator_traverse},
+    {Py_tp_iter, PyObject_SelfIter},   {Py_tp_iternext, iterator_next},
+    {Py_tp_methods, iterator_methods}, {0, NULL},
 };
 
 static PyType_Spec iterator_spec = {
@@ -295,9 +292,12 @@ static PyMethodDef view_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-#define VIEW_SLOTS                                                                            \
-    {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},  \
-        {Py_tp_repr, view_repr}, {Py_tp_methods, view_methods}, {Py_sq_length, view_length}
+#define VIEW_SLOTS                                                                                 \
+    {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},       \
+        {Py_tp_repr, view_repr}, {Py_tp_methods, view_methods},                                    \
+    {                                                                                              \
+        Py_sq_length, view_length                                                                  \
+    }
 
 static PyType_Slot set_view_slots[] = {
     VIEW_SLOTS,

@@ -17,6 +17,7 @@ typedef struct {
     PyObject_HEAD
     stm_cell *cell;
     PyObject *weakrefs;
+    _Atomic uint32_t foreign_uses; /* see stmpy_note_use */
 } ref_object;
 
 static PyTypeObject *ref_type;
@@ -170,6 +171,7 @@ static PyObject *assign_body(stmpy_thread *th, void *arg)
 static PyObject *ref_getattro(PyObject *op, PyObject *name)
 {
     if (stm_likely(name == value_name && Py_TYPE(op) == ref_type)) {
+        stmpy_note_use(op, &((ref_object *)op)->foreign_uses);
         return ref_get(op, NULL);
     }
     return PyObject_GenericGetAttr(op, name);

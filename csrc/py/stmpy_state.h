@@ -33,7 +33,7 @@ typedef struct stmpy_aside {
 /* One per OS thread that has used transactions; used by that thread only. */
 typedef struct stmpy_thread {
     stm_txn *txn;
-    uint32_t depth; /* open blocks, joined ones included; 0: no transaction */
+    uint32_t depth;  /* open blocks, joined ones included; 0: no transaction */
     uint32_t births; /* mappings created in this attempt */
     bool is_main;
     stmpy_aside *aside;
@@ -42,7 +42,8 @@ typedef struct stmpy_thread {
 
 extern _Thread_local stmpy_thread *stmpy_tls;
 extern stm_domain *stmpy_domain;
-extern _Atomic bool stmpy_quitting; /* the interpreter is about to end; set once, by its last thread */
+extern _Atomic bool
+    stmpy_quitting; /* the interpreter is about to end; set once, by its last thread */
 
 /* Exception classes of stm._errors, set at installation, immortal by that. */
 extern PyObject *stmpy_abort_error; /* private BaseException: the attempt lost */
@@ -98,8 +99,7 @@ PyObject *stmpy_run_block(stmpy_thread *th, uint32_t flags, uint32_t label, stmp
 int stmpy_enter(stmpy_thread *th, uint32_t flags, uint32_t label);
 int stmpy_leave(stmpy_thread *th, bool failed);
 
-/* Objects that several threads use are counted by the collector only: shared
- * counts would be the hottest lines of the program (DESIGN 4.9). */
+/* Counts by the collector only from now on (free-threaded build). */
 static inline void stmpy_defer_counts(PyObject *o)
 {
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
@@ -109,13 +109,27 @@ static inline void stmpy_defer_counts(PyObject *o)
 #endif
 }
 
-static inline bool stmpy_is_foreign(PyObject *o)
+/* An object that threads other than its maker keep using: its shared count would
+ * be the hottest line of the program (DESIGN 4.9), so it is deferred.  Not at the
+ * first use, as a deferred object lives until the next collection: one that is
+ * just handed over ends when it is dropped. */
+enum { STMPY_SHARED_USES = 1000 };
+
+static inline void stmpy_note_use(PyObject *o, _Atomic uint32_t *uses)
 {
 #if defined(Py_GIL_DISABLED)
-    return o->ob_tid != _Py_ThreadId();
+    if (stm_unlikely(o->ob_tid != _Py_ThreadId())) {
+        uint32_t n = stm_load_rlx(uses); /* racy: it is a rough count */
+        if (stm_unlikely(n < STMPY_SHARED_USES)) {
+            stm_store_rlx(uses, n + 1);
+            if (n + 1 == STMPY_SHARED_USES) {
+                stmpy_defer_counts(o);
+            }
+        }
+    }
 #else
     (void)o;
-    return false;
+    (void)uses;
 #endif
 }
 

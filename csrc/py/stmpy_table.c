@@ -379,8 +379,8 @@ static bool grow(stmpy_thread *th, stmpy_index *x)
         choose(old, &c);
         uint64_t version;
         stm_node *shape = new_node();
-        swept = stm_cell_sweep(th->txn, STMPY_ABSENT, c.cells, c.nodes, c.count, &x->shape,
-                               &shape, &version);
+        swept = stm_cell_sweep(th->txn, STMPY_ABSENT, c.cells, c.nodes, c.count, &x->shape, &shape,
+                               &version);
         free_node(shape);
         if (swept != 0) {
             x->swept_at = version;

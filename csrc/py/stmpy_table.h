@@ -27,7 +27,7 @@ typedef struct {
 
 /* What a Dict owns and read sets may point into: outlives the Dict object. */
 typedef struct {
-    stm_cell shape; /* written by every insert and delete, read by iteration */
+    stm_cell shape;                  /* written by every insert and delete, read by iteration */
     alignas(STM_LINE) stm_cell size; /* the number of mappings; commuting adds */
     alignas(STM_LINE) _Atomic(stmpy_table *) table;
     uint64_t swept_at; /* the version of the last sweep; under lock */
