@@ -1,0 +1,1 @@
+"""Real threads against the runtime, each workload with an invariant: `python -m stress`."""
