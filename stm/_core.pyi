@@ -10,7 +10,7 @@ from collections.abc import (
     ValuesView,
 )
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, final, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, final, overload
 
 _T = TypeVar("_T")
 _K = TypeVar("_K")
@@ -32,9 +32,7 @@ class Ref(Generic[_T]):
     def value(self) -> _T: ...
     @value.setter
     def value(self, value: _T) -> None: ...
-    def update(
-        self, fn: Callable[Concatenate[_T, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T: ...
+    def update(self, fn: Callable[..., _T], /, *args: Any) -> _T: ...
 
 class Dict(MutableMapping[_K, _V]):
     @overload

@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import warnings
+from collections import abc
 
 from stm import _core, _errors
 
@@ -66,6 +67,10 @@ def install() -> None:
     if _core.lib.stmpy_install(id(_core)) != 0:
         raise ImportError("stm._core could not be installed; the reason stands above")
     _hide_aborts()
+    abc.MutableMapping.register(_core.Dict)
+    abc.KeysView.register(_core.DictKeys)
+    abc.ValuesView.register(_core.DictValues)
+    abc.ItemsView.register(_core.DictItems)
     gc.callbacks.append(_core._on_collection)
     atexit.register(_core._quit)
     if hasattr(os, "register_at_fork"):

@@ -6,10 +6,12 @@
  *              version <= now is published before `now` says so.
  * INV-CLOCK-2  Nobody blocks, allocates or calls the host inside a section, so
  *              whoever waits for the lock may wait attached to the interpreter:
- *              the holder needs nothing from it (tests/core/test_clock.py).
+ *              the holder needs nothing from it.
  *
  * Lock order: protect mutex and retire lock are leaves that are never taken
  * inside a section; the commit lock is never taken inside them.
+ *
+ * Guarded by tests/core/test_threads.py.
  */
 #include "stm_clock.h"
 

@@ -263,7 +263,7 @@ static bool mark_reads(stm_txn *t, stm_overwritten *by)
 
 stm_status stm_make_irrevocable(stm_txn *t, double timeout_s)
 {
-    if (t->state == STM_PROTECTED) {
+    if (t->state == STM_PROTECTED || (t->state == STM_READER && t->has_slot)) {
         return STM_OK;
     }
     if (t->state == STM_DOOMED) {
@@ -282,8 +282,11 @@ stm_status stm_make_irrevocable(stm_txn *t, double timeout_s)
     }
     t->has_slot = true;
     stm_count(&t->counters.upgrades, 1);
+    if (t->state == STM_READER) {
+        return STM_OK; /* one version, no writes: it cannot lose; the slot keeps others out */
+    }
     stm_overwritten by = {NULL, 0};
-    /* A snapshot or a reader has not recorded what it read: once more, as P. */
+    /* A snapshot has not recorded what it read: once more, as P. */
     if (t->state != STM_ACTIVE || !mark_reads(t, &by)) {
         return stm_txn_doom(t, STM_CAUSE_UPGRADE, by.cell, by.version);
     }

@@ -1,7 +1,9 @@
 /* A map from pointers to small numbers, and growing arrays.
  *
  * INV-VEC-1  used * 2 <= capacity, so that a probe always ends.
- * INV-VEC-2  A failed reserve leaves the map as it was (tests/faults).
+ * INV-VEC-2  A failed reserve leaves the map as it was.
+ *
+ * Guarded by tests/core/test_txn.py (large sets) and tests/core/test_faults.py.
  */
 #include "stm_vec.h"
 

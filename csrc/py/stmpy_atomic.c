@@ -45,30 +45,6 @@ static PyObject *function_vectorcall(PyObject *op, PyObject *const *args, size_t
     return stmpy_run_block(th, self->flags, self->label, stmpy_call_body, &call);
 }
 
-static int check_function(PyObject *fn)
-{
-    const char *why = NULL;
-    if (PyType_Check(fn)) {
-        why = "a class: decorate its methods instead";
-    } else if (!PyCallable_Check(fn)) {
-        why = "not callable: for a classmethod or staticmethod put @ame.atomic below it";
-    } else if (PyFunction_Check(fn)) {
-        int flags = ((PyCodeObject *)PyFunction_GET_CODE(fn))->co_flags;
-        if (flags & (CO_COROUTINE | CO_ASYNC_GENERATOR)) {
-            why = "a coroutine function: a block must not span an await; put the block into a "
-                  "plain function and call that";
-        } else if (flags & CO_GENERATOR) {
-            why = "a generator function: a block must not span a yield; put the block into a "
-                  "plain function and call that";
-        }
-    }
-    if (why != NULL) {
-        PyErr_Format(PyExc_TypeError, "@ame.atomic cannot decorate %R: it is %s", fn, why);
-        return -1;
-    }
-    return 0;
-}
-
 static int default_label(PyObject *fn, uint32_t *label)
 {
     PyObject *name = PyObject_GetAttrString(fn, "__qualname__");
@@ -90,7 +66,8 @@ static bool is_nested(PyObject *fn)
 
 static PyObject *new_function(PyObject *fn, uint32_t flags, uint32_t label)
 {
-    if (check_function(fn) < 0 || (label == 0 && default_label(fn, &label) < 0)) {
+    if (stmpy_check_function(fn, "@ame.atomic") < 0 ||
+        (label == 0 && default_label(fn, &label) < 0)) {
         return NULL;
     }
     function_object *self = (function_object *)function_type->tp_alloc(function_type, 0);
@@ -297,11 +274,8 @@ static PyObject *atomic_enter(PyObject *op, PyObject *unused)
 static PyObject *atomic_exit(PyObject *op, PyObject *const *args, Py_ssize_t count)
 {
     stmpy_thread *th = stmpy_tls;
-    if (th == NULL || th->depth == 0) {
-        PyErr_SetString(stmpy_open_block_error,
-                        "an atomic block was left that this thread has not entered: a block must "
-                        "end in the thread and in the call that began it");
-        return NULL;
+    if (th == NULL || th->depth <= th->floor) {
+        return stmpy_raise_open_block();
     }
     bool failed = count > 0 && args[0] != Py_None;
     if (stmpy_leave(th, failed) < 0) {

@@ -72,6 +72,7 @@ int stmpy_enter(stmpy_thread *th, uint32_t flags, uint32_t label)
         return stmpy_fail(status);
     }
     th->births = 0;
+    th->floor = 0;
     th->depth = 1;
     return 0;
 }
@@ -119,13 +120,40 @@ static int again(stmpy_thread *th)
     return 0;
 }
 
+PyObject *stmpy_raise_open_block(void)
+{
+    PyErr_SetString(stmpy_open_block_error,
+                    "an atomic block was left that this thread has not entered: a block must "
+                    "end in the thread and in the call that began it");
+    return NULL;
+}
+
+/* What a body returned, unless it left a `with` block open (in a generator). */
+static PyObject *check_depth(stmpy_thread *th, uint32_t depth, PyObject *result)
+{
+    if (stm_unlikely(th->depth != depth)) {
+        th->depth = depth;
+        if (result != NULL && stm_txn_state(th->txn) != STM_DOOMED) {
+            Py_DECREF(result);
+            PyErr_SetString(stmpy_open_block_error,
+                            "a function ended while an atomic block that it began is open (in a "
+                            "generator?): a block must end in the call that began it");
+            result = NULL;
+        }
+    }
+    return result;
+}
+
 static PyObject *run_joined(stmpy_thread *th, uint32_t flags, stmpy_body body, void *arg)
 {
     if (stmpy_enter(th, flags, 0) < 0) {
         return NULL;
     }
-    PyObject *result = body(th, arg);
-    th->depth--;
+    uint32_t depth = th->depth, floor = th->floor;
+    th->floor = depth;
+    PyObject *result = check_depth(th, depth, body(th, arg));
+    th->floor = floor;
+    th->depth = depth - 1;
     return result;
 }
 
@@ -139,7 +167,8 @@ PyObject *stmpy_run_block(stmpy_thread *th, uint32_t flags, uint32_t label, stmp
         return NULL;
     }
     for (;;) {
-        PyObject *result = body(th, arg);
+        th->floor = 1;
+        PyObject *result = check_depth(th, 1, body(th, arg));
         stm_status status = STM_CONFLICT;
         if (stm_likely(stm_txn_state(th->txn) != STM_DOOMED)) {
             if (result == NULL) {
@@ -159,6 +188,10 @@ PyObject *stmpy_run_block(stmpy_thread *th, uint32_t flags, uint32_t label, stmp
             return NULL;
         }
         if (result == NULL) {
+            if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+                roll_back(th); /* not of the attempt's making: must not get lost */
+                return NULL;
+            }
             PyErr_Clear();
         } else {
             th->depth = 1; /* finalizers of what it made belong to the lost attempt */
@@ -172,6 +205,30 @@ PyObject *stmpy_run_block(stmpy_thread *th, uint32_t flags, uint32_t label, stmp
 
 /* --- functions of the module --------------------------------------------------- */
 
+int stmpy_check_function(PyObject *fn, const char *who)
+{
+    const char *why = NULL;
+    if (PyType_Check(fn)) {
+        why = "a class: decorate its methods instead";
+    } else if (!PyCallable_Check(fn) || PyObject_TypeCheck(fn, &PyStaticMethod_Type)) {
+        why = "not callable: for a classmethod or staticmethod put @ame.atomic below it";
+    } else if (PyFunction_Check(fn)) {
+        int flags = ((PyCodeObject *)PyFunction_GET_CODE(fn))->co_flags;
+        if (flags & (CO_COROUTINE | CO_ASYNC_GENERATOR)) {
+            why = "a coroutine function: a block must not span an await; put the block into a "
+                  "plain function and call that";
+        } else if (flags & CO_GENERATOR) {
+            why = "a generator function: a block must not span a yield; put the block into a "
+                  "plain function and call that";
+        }
+    }
+    if (why != NULL) {
+        PyErr_Format(PyExc_TypeError, "%s cannot make %R a block: it is %s", who, fn, why);
+        return -1;
+    }
+    return 0;
+}
+
 PyObject *stmpy_call_body(stmpy_thread *th, void *arg)
 {
     stmpy_call *c = arg;
@@ -183,6 +240,9 @@ static PyObject *run(PyObject *module, PyObject *const *args, Py_ssize_t count, 
     if (count < 1 || !PyCallable_Check(args[0])) {
         PyErr_Format(PyExc_TypeError, "run(fn, *args) needs a callable first, got %s",
                      count < 1 ? "nothing" : Py_TYPE(args[0])->tp_name);
+        return NULL;
+    }
+    if (!PyType_Check(args[0]) && stmpy_check_function(args[0], "ame.run") < 0) {
         return NULL;
     }
     stmpy_thread *th = stmpy_thread_get();

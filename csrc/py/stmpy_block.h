@@ -27,6 +27,9 @@ PyObject *stmpy_call_body(stmpy_thread *th, void *call);
 /* The number of a label: NULL and None have none.  -1: not a str. */
 int stmpy_label(PyObject *label, uint32_t *number);
 
+/* -1 with TypeError: not callable, or a body that would run outside of the block. */
+int stmpy_check_function(PyObject *fn, const char *who);
+
 int stmpy_atomic_install(PyObject *module);
 
 #endif

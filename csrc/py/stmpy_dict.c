@@ -113,9 +113,13 @@ static int replace(stmpy_thread *th, stmpy_entry *e, stm_value old, PyObject *va
         return 0; /* not a write; the cell has been read */
     }
     PyObject *stored = Py_NewRef(value);
-    PyObject *key = stmpy_pair_key(old);
-    if (key != NULL && (stored = stmpy_pair_new(key, stored)) == NULL) {
-        return -1;
+    PyObject *key = Py_XNewRef(stmpy_pair_key(old));
+    if (key != NULL) {
+        stored = stmpy_pair_new(key, stored);
+        Py_DECREF(key);
+        if (stored == NULL) {
+            return -1;
+        }
     }
     uint64_t born;
     stm_status status = stm_peek(th->txn, &e->cell, &old, &born);
@@ -411,6 +415,8 @@ static PyMethodDef dict_methods[] = {
     {"update", FAST(stmpy_dict_update), METH_VARARGS | METH_KEYWORDS,
      "update($self, mapping_or_pairs=(), /, **kwargs)\n--\n\n"
      "Sets many keys as one transaction."},
+    {"popitem", stmpy_dict_popitem, METH_NOARGS,
+     "popitem($self)\n--\n\nRemoves the key that was inserted last; returns it with its value."},
     {"clear", stmpy_dict_clear, METH_NOARGS,
      "clear($self)\n--\n\nRemoves every key.  In a transaction: as iterating and deleting."},
     {"copy", stmpy_dict_copy, METH_NOARGS,

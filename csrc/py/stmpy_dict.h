@@ -35,6 +35,7 @@ int stmpy_dict_init(PyObject *d, PyObject *args, PyObject *kwargs);
 PyObject *stmpy_dict_update(PyObject *d, PyObject *args, PyObject *kwargs);
 PyObject *stmpy_dict_clear(PyObject *d, PyObject *unused);
 PyObject *stmpy_dict_copy(PyObject *d, PyObject *unused);
+PyObject *stmpy_dict_popitem(PyObject *d, PyObject *unused);
 PyObject *stmpy_dict_repr(PyObject *d);
 PyObject *stmpy_dict_compare(PyObject *a, PyObject *b, int op);
 PyObject *stmpy_dict_reduce(PyObject *d, PyObject *unused);

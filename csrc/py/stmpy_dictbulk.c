@@ -229,7 +229,7 @@ typedef struct {
     PyObject *pairs;
 } filling;
 
-static PyObject *update_body(stmpy_thread *th, void *arg)
+static PyObject *fill_body(stmpy_thread *th, void *arg)
 {
     filling *f = arg;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(f->pairs); i++) {
@@ -243,11 +243,34 @@ static PyObject *update_body(stmpy_thread *th, void *arg)
     Py_RETURN_NONE;
 }
 
-static PyObject *update_with(stmpy_dict *d, PyObject *pairs)
+static PyObject *fill(stmpy_dict *d, PyObject *pairs)
 {
     stmpy_thread *th = stmpy_thread_get();
     filling f = {d, pairs};
-    return th == NULL ? NULL : stmpy_run_block(th, 0, 0, update_body, &f);
+    return th == NULL ? NULL : stmpy_run_block(th, 0, 0, fill_body, &f);
+}
+
+typedef struct {
+    stmpy_dict *dict;
+    PyObject *args;
+    PyObject *kwargs;
+} updating;
+
+/* The arguments are read in the block too: they may be a Dict. */
+static PyObject *update_body(stmpy_thread *th, void *arg)
+{
+    updating *u = arg;
+    PyObject *pairs = arguments("update", u->args, u->kwargs);
+    PyObject *done = pairs == NULL ? NULL : fill(u->dict, pairs);
+    Py_XDECREF(pairs);
+    return done;
+}
+
+/* Does it read a Dict of ours?  Other sources are read once, before the block. */
+static bool reads_ours(PyObject *args)
+{
+    return PyTuple_GET_SIZE(args) == 1 &&
+           PyObject_TypeCheck(PyTuple_GET_ITEM(args, 0), stmpy_dict_type);
 }
 
 int stmpy_dict_init(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -263,7 +286,7 @@ int stmpy_dict_init(PyObject *op, PyObject *args, PyObject *kwargs)
         d->is_fresh = false;
         status = preset(d, pairs);
     } else { /* called once more: an update like any other */
-        PyObject *done = update_with(d, pairs);
+        PyObject *done = fill(d, pairs);
         status = done == NULL ? -1 : 0;
         Py_XDECREF(done);
     }
@@ -273,10 +296,12 @@ int stmpy_dict_init(PyObject *op, PyObject *args, PyObject *kwargs)
 
 PyObject *stmpy_dict_update(PyObject *d, PyObject *args, PyObject *kwargs)
 {
-    PyObject *pairs = arguments("update", args, kwargs);
-    PyObject *done = pairs == NULL ? NULL : update_with((stmpy_dict *)d, pairs);
-    Py_XDECREF(pairs);
-    return done;
+    updating u = {(stmpy_dict *)d, args, kwargs};
+    stmpy_thread *th = stmpy_thread_get();
+    if (th == NULL) {
+        return NULL;
+    }
+    return reads_ours(args) ? stmpy_run_block(th, 0, 0, update_body, &u) : update_body(th, &u);
 }
 
 static PyObject *clear_body(stmpy_thread *th, void *arg)
@@ -304,29 +329,63 @@ PyObject *stmpy_dict_copy(PyObject *d, PyObject *unused)
     return PyObject_CallOneArg((PyObject *)stmpy_dict_type, d);
 }
 
+/* (type, (), instance dict or None, None, iterator of pairs): the pairs come after
+ * the object, so that a Dict may hold itself. */
 PyObject *stmpy_dict_reduce(PyObject *d, PyObject *unused)
 {
-    PyObject *plain = PyDict_New();
-    PyObject *pairs = plain == NULL ? NULL : stmpy_dict_list((stmpy_dict *)d, STMPY_ITEMS);
-    if (pairs == NULL || PyDict_MergeFromSeq2(plain, pairs, 1) < 0) {
-        Py_XDECREF(plain);
-        Py_XDECREF(pairs);
+    PyObject *state = stmpy_instance_dict(d);
+    PyObject *pairs = state == NULL ? NULL : stmpy_dict_list((stmpy_dict *)d, STMPY_ITEMS);
+    PyObject *iterator = pairs == NULL ? NULL : PyObject_GetIter(pairs);
+    Py_XDECREF(pairs);
+    if (iterator == NULL) {
+        Py_XDECREF(state);
         return NULL;
     }
+    return Py_BuildValue("O()NON", Py_TYPE(d), state, Py_None, iterator);
+}
+
+static PyObject *popitem_body(stmpy_thread *th, void *arg)
+{
+    PyObject *pairs = stmpy_dict_list(arg, STMPY_ITEMS);
+    if (pairs == NULL) {
+        return NULL;
+    }
+    PyObject *last = NULL;
+    Py_ssize_t count = PyList_GET_SIZE(pairs);
+    if (count == 0) {
+        PyErr_SetString(PyExc_KeyError, "popitem(): the Dict is empty");
+    } else {
+        last = Py_NewRef(PyList_GET_ITEM(pairs, count - 1)); /* our own list */
+        if (stmpy_dict_discard(th, arg, PyTuple_GET_ITEM(last, 0)) < 0) {
+            Py_CLEAR(last);
+        }
+    }
     Py_DECREF(pairs);
-    return Py_BuildValue("O(N)", Py_TYPE(d), plain);
+    return last;
+}
+
+PyObject *stmpy_dict_popitem(PyObject *d, PyObject *unused)
+{
+    stmpy_thread *th = stmpy_thread_get();
+    return th == NULL ? NULL : stmpy_run_block(th, 0, 0, popitem_body, d);
 }
 
 /* --- showing and comparing ------------------------------------------------------------- */
+
+static PyObject *plain_of(PyObject *pairs)
+{
+    PyObject *plain = PyDict_New();
+    if (plain != NULL && PyDict_MergeFromSeq2(plain, pairs, 1) < 0) {
+        Py_CLEAR(plain);
+    }
+    return plain;
+}
 
 /* A plain dict with the mappings, at one version. */
 static PyObject *as_plain(PyObject *d)
 {
     PyObject *pairs = stmpy_dict_list((stmpy_dict *)d, STMPY_ITEMS);
-    PyObject *plain = pairs == NULL ? NULL : PyDict_New();
-    if (plain != NULL && PyDict_MergeFromSeq2(plain, pairs, 1) < 0) {
-        Py_CLEAR(plain);
-    }
+    PyObject *plain = pairs == NULL ? NULL : plain_of(pairs);
     Py_XDECREF(pairs);
     return plain;
 }
@@ -347,15 +406,55 @@ PyObject *stmpy_dict_repr(PyObject *d)
     return text;
 }
 
+/* Lists both at one version; the objects in them are compared outside, as that
+ * may run any code. */
+static PyObject *both_body(stmpy_thread *th, void *arg)
+{
+    PyObject **pair = arg;
+    PyObject *x = stmpy_dict_list((stmpy_dict *)pair[0], STMPY_ITEMS);
+    PyObject *y = x == NULL ? NULL : stmpy_dict_list((stmpy_dict *)pair[1], STMPY_ITEMS);
+    PyObject *both = y == NULL ? NULL : PyTuple_Pack(2, x, y);
+    Py_XDECREF(x);
+    Py_XDECREF(y);
+    return both;
+}
+
+/* Two of ours as plain dicts of one moment. */
+static int both_plain(PyObject *a, PyObject *b, PyObject **x, PyObject **y)
+{
+    PyObject *pair[] = {a, b};
+    stmpy_thread *th = stmpy_thread_get();
+    uint32_t flags = th == NULL || th->depth > 0 ? 0 : STM_BEGIN_READ_ONLY;
+    PyObject *both = th == NULL ? NULL : stmpy_run_block(th, flags, 0, both_body, pair);
+    if (both == NULL) {
+        return -1;
+    }
+    *x = plain_of(PyTuple_GET_ITEM(both, 0));
+    *y = *x == NULL ? NULL : plain_of(PyTuple_GET_ITEM(both, 1));
+    Py_DECREF(both);
+    if (*y == NULL) {
+        Py_CLEAR(*x);
+        return -1;
+    }
+    return 0;
+}
+
 PyObject *stmpy_dict_compare(PyObject *a, PyObject *b, int op)
 {
     bool ours = PyObject_TypeCheck(b, stmpy_dict_type);
     if ((op != Py_EQ && op != Py_NE) || (!ours && !PyDict_Check(b))) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    PyObject *x = as_plain(a);
-    PyObject *y = x == NULL ? NULL : ours ? as_plain(b) : Py_NewRef(b);
-    PyObject *answer = y == NULL ? NULL : PyObject_RichCompare(x, y, op);
+    PyObject *x = NULL, *y = NULL;
+    if (ours) {
+        if (both_plain(a, b, &x, &y) < 0) {
+            return NULL;
+        }
+    } else {
+        x = as_plain(a);
+        y = Py_NewRef(b);
+    }
+    PyObject *answer = x == NULL ? NULL : PyObject_RichCompare(x, y, op);
     Py_XDECREF(x);
     Py_XDECREF(y);
     return answer;

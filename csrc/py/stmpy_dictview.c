@@ -18,13 +18,15 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    stmpy_dict *dict; /* NULL when it has ended */
-    PyObject *list;   /* private */
-    Py_ssize_t next;
-    Py_ssize_t step; /* -1: reversed */
-    stm_txn *txn;    /* the record of the block it was made in, or NULL */
-    uint32_t births; /* what that block had inserted and deleted */
+    stmpy_dict *dict;
+    PyObject *list;          /* private */
+    _Atomic Py_ssize_t next; /* several threads may share an iterator */
+    Py_ssize_t step;         /* -1: reversed */
+    stm_txn *txn;            /* the record of the block it was made in, or NULL */
+    uint32_t births;         /* what that block had inserted and deleted */
 } iterator_object;
+
+static const Py_ssize_t ENDED = PY_SSIZE_T_MIN;
 
 static PyTypeObject *view_types[3];
 static PyTypeObject *iterator_type;
@@ -68,7 +70,8 @@ static bool was_changed(const iterator_object *it)
 static PyObject *iterator_next(PyObject *op)
 {
     iterator_object *it = (iterator_object *)op;
-    if (it->dict == NULL) {
+    Py_ssize_t at = stm_load_rlx(&it->next), size = PyList_GET_SIZE(it->list);
+    if (at == ENDED) {
         return NULL;
     }
     if (was_changed(it)) {
@@ -76,20 +79,24 @@ static PyObject *iterator_next(PyObject *op)
                         "Dict changed its keys during iteration: iterate over list(d) instead");
         return NULL;
     }
-    if (it->next < 0 || it->next >= PyList_GET_SIZE(it->list)) {
-        Py_CLEAR(it->dict);
-        return NULL;
-    }
-    PyObject *item = Py_NewRef(PyList_GET_ITEM(it->list, it->next)); /* private list */
-    it->next += it->step;
-    return item;
+    do {
+        if (at < 0 || at >= size) {
+            stm_store_rlx(&it->next, ENDED);
+            return NULL;
+        }
+    } while (!stm_cas(&it->next, &at, at + it->step));
+    return Py_NewRef(PyList_GET_ITEM(it->list, at)); /* private list, never changed */
 }
 
 static PyObject *iterator_length_hint(PyObject *op, PyObject *unused)
 {
     iterator_object *it = (iterator_object *)op;
-    Py_ssize_t left = it->step > 0 ? PyList_GET_SIZE(it->list) - it->next : it->next + 1;
-    return PyLong_FromSsize_t(it->dict == NULL || left < 0 ? 0 : left);
+    Py_ssize_t at = stm_load_rlx(&it->next);
+    if (at == ENDED) {
+        return PyLong_FromLong(0);
+    }
+    Py_ssize_t left = it->step > 0 ? PyList_GET_SIZE(it->list) - at : at + 1;
+    return PyLong_FromSsize_t(left < 0 ? 0 : left);
 }
 
 static int iterator_traverse(PyObject *op, visitproc visit, void *arg)
@@ -287,20 +294,34 @@ static void view_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+static PyObject *view_isdisjoint(PyObject *op, PyObject *other)
+{
+    PyObject *x = as_set(op);
+    PyObject *answer = x == NULL ? NULL : PyObject_CallMethod(x, "isdisjoint", "O", other);
+    Py_XDECREF(x);
+    return answer;
+}
+
 static PyMethodDef view_methods[] = {
     {"__reversed__", view_reversed, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-#define VIEW_SLOTS                                                                                 \
+static PyMethodDef set_view_methods[] = {
+    {"__reversed__", view_reversed, METH_NOARGS, NULL},
+    {"isdisjoint", view_isdisjoint, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+#define VIEW_SLOTS(methods)                                                                        \
     {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},       \
-        {Py_tp_repr, view_repr}, {Py_tp_methods, view_methods},                                    \
+        {Py_tp_repr, view_repr}, {Py_tp_methods, methods},                                         \
     {                                                                                              \
         Py_sq_length, view_length                                                                  \
     }
 
 static PyType_Slot set_view_slots[] = {
-    VIEW_SLOTS,
+    VIEW_SLOTS(set_view_methods),
     {Py_sq_contains, view_contains},
     {Py_tp_richcompare, view_compare},
     {Py_tp_hash, PyObject_HashNotImplemented},
@@ -311,7 +332,7 @@ static PyType_Slot set_view_slots[] = {
     {0, NULL},
 };
 
-static PyType_Slot values_slots[] = {VIEW_SLOTS, {0, NULL}};
+static PyType_Slot values_slots[] = {VIEW_SLOTS(view_methods), {0, NULL}};
 
 static int install_view(PyObject *module, const char *name, PyType_Slot *slots, stmpy_part part)
 {

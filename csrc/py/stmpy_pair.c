@@ -40,6 +40,16 @@ bool stmpy_same_key(PyObject *a, PyObject *b)
            (type == &PyUnicode_Type || type == &PyLong_Type || type == &PyBytes_Type);
 }
 
+PyObject *stmpy_instance_dict(PyObject *o)
+{
+    PyObject *dict = PyObject_GetAttrString(o, "__dict__");
+    if (dict == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        dict = Py_NewRef(Py_None);
+    }
+    return dict;
+}
+
 PyObject *stmpy_pair_new(PyObject *key, PyObject *value)
 {
     stmpy_pair *p = (stmpy_pair *)stmpy_pair_type->tp_alloc(stmpy_pair_type, 0);

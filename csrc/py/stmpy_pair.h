@@ -17,6 +17,9 @@ bool stmpy_same_value(PyObject *a, PyObject *b);
 /* The same for two keys that are known to be equal. */
 bool stmpy_same_key(PyObject *a, PyObject *b);
 
+/* A new reference to the __dict__ of an instance of a subclass, or to None; NULL: error. */
+PyObject *stmpy_instance_dict(PyObject *o);
+
 /* Steals the reference to value; NULL: no memory. */
 PyObject *stmpy_pair_new(PyObject *key, PyObject *value);
 

@@ -18,6 +18,7 @@ typedef struct {
     stm_cell *cell;
     PyObject *weakrefs;
     _Atomic uint32_t foreign_uses; /* see stmpy_note_use */
+    bool is_fresh;                 /* __init__ has not run: nobody else knows it */
 } ref_object;
 
 static PyTypeObject *ref_type;
@@ -39,18 +40,15 @@ static stm_cell *new_cell(PyObject *value)
     return c;
 }
 
+/* Takes any arguments: a subclass may have an __init__ of its own. */
 static PyObject *ref_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"value", NULL};
-    PyObject *value = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Ref", names, &value)) {
-        return NULL;
-    }
     ref_object *self = (ref_object *)type->tp_alloc(type, 0);
     if (self == NULL) {
         return NULL;
     }
-    self->cell = new_cell(value);
+    self->is_fresh = true;
+    self->cell = new_cell(Py_None);
     if (self->cell == NULL) {
         Py_DECREF(self);
         return NULL;
@@ -198,6 +196,24 @@ static int ref_set(PyObject *op, PyObject *value, void *closure)
     return done == NULL ? -1 : 0;
 }
 
+static int ref_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"value", NULL};
+    ref_object *self = (ref_object *)op;
+    PyObject *value = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Ref", names, &value)) {
+        return -1;
+    }
+    stm_node *n = stm_load_acq(&self->cell->head);
+    if (!self->is_fresh || n->version != 0) { /* called once more, or used before */
+        return ref_set(op, value, NULL);
+    }
+    self->is_fresh = false; /* as if the value had been there ever since */
+    n->value = stmpy_handle(Py_NewRef(value));
+    Py_DECREF(Py_None);
+    return 0;
+}
+
 static int ref_setattro(PyObject *op, PyObject *name, PyObject *value)
 {
     if (stm_likely(name == value_name && Py_TYPE(op) == ref_type)) {
@@ -271,10 +287,17 @@ static PyObject *ref_repr(PyObject *op)
     return text;
 }
 
+/* (type, (), (instance dict or None, {"value": value})): the value comes after the
+ * object, so that a Ref may hold itself. */
 static PyObject *ref_reduce(PyObject *op, PyObject *unused)
 {
-    PyObject *value = ref_get(op, NULL);
-    return value == NULL ? NULL : Py_BuildValue("O(N)", Py_TYPE(op), value);
+    PyObject *dict = stmpy_instance_dict(op);
+    PyObject *value = dict == NULL ? NULL : ref_get(op, NULL);
+    if (value == NULL) {
+        Py_XDECREF(dict);
+        return NULL;
+    }
+    return Py_BuildValue("O()(N{sN})", Py_TYPE(op), dict, "value", value);
 }
 
 static PyMethodDef ref_methods[] = {
@@ -310,6 +333,7 @@ static PyType_Slot ref_slots[] = {
                 "One transactional variable: read and write it through `value`.\n\n"
                 "Compared and hashed by identity."},
     {Py_tp_new, ref_new},
+    {Py_tp_init, ref_init},
     {Py_tp_dealloc, ref_dealloc},
     {Py_tp_traverse, ref_traverse},
     {Py_tp_clear, ref_clear},

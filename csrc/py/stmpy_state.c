@@ -180,12 +180,19 @@ void stmpy_set_aside(stmpy_thread *th, stmpy_aside *room, bool waiting)
     room->outer = th->aside;
     room->txn = th->txn;
     room->depth = th->depth;
+    room->births = th->births;
+    room->floor = th->floor;
     th->aside = room;
     if (th->depth > 0 && stm_txn_state(th->txn) == STM_PROTECTED) {
+        th->floor = th->depth;
         return; /* INV-STATE-3: join */
+    }
+    if (th->depth > 0 && th->txn->has_slot) {
+        room->waiting = true; /* lost, or read-only, with the slot: don't wait for it for ever */
     }
     th->txn = NULL;
     th->depth = 0;
+    th->floor = 0;
 }
 
 void stmpy_take_up(stmpy_thread *th, stmpy_aside *room)
@@ -196,7 +203,9 @@ void stmpy_take_up(stmpy_thread *th, stmpy_aside *room)
         }
         th->txn = room->txn;
         th->depth = room->depth;
+        th->births = room->births;
     }
+    th->floor = room->floor;
     th->aside = room->outer;
 }
 

@@ -27,6 +27,8 @@ typedef struct stmpy_aside {
     struct stmpy_aside *outer;
     stm_txn *txn;
     uint32_t depth;
+    uint32_t births;
+    uint32_t floor;
     bool waiting; /* it waits inside the core: who runs now must not wait for ever */
 } stmpy_aside;
 
@@ -34,6 +36,7 @@ typedef struct stmpy_aside {
 typedef struct stmpy_thread {
     stm_txn *txn;
     uint32_t depth;  /* open blocks, joined ones included; 0: no transaction */
+    uint32_t floor;  /* the depth that only the end of a function block goes below */
     uint32_t births; /* mappings created in this attempt */
     bool is_main;
     stmpy_aside *aside;
@@ -98,6 +101,8 @@ PyObject *stmpy_run_block(stmpy_thread *th, uint32_t flags, uint32_t label, stmp
 /* The pieces of it that `with` needs. */
 int stmpy_enter(stmpy_thread *th, uint32_t flags, uint32_t label);
 int stmpy_leave(stmpy_thread *th, bool failed);
+/* OpenBlockError: a block ends elsewhere than it began.  Returns NULL. */
+PyObject *stmpy_raise_open_block(void);
 
 /* Counts by the collector only from now on (free-threaded build). */
 static inline void stmpy_defer_counts(PyObject *o)

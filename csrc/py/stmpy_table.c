@@ -137,12 +137,17 @@ static void kill_entries(stmpy_table *t)
 
 void stmpy_index_end(stmpy_index *x)
 {
+    enum { LARGE = 1000 }; /* entries: not left to wait for company */
     stm_cell *own[] = {&x->shape, &x->size};
     stmpy_table *t = stmpy_index_table(x);
+    bool is_large = stm_load_acq(&t->used) >= LARGE;
     kill_entries(t);
     stm_cell_kill(stmpy_domain, own, 2);
     stm_domain_retire(stmpy_domain, t, free_all);
     stm_domain_retire(stmpy_domain, x, free_index);
+    if (is_large) {
+        stm_domain_reclaim(stmpy_domain);
+    }
 }
 
 int stmpy_index_empty(stmpy_index *x)
