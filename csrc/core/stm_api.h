@@ -88,7 +88,9 @@ typedef struct {
 /* What doomed an attempt. */
 typedef struct {
     stm_cause cause;
-    stm_cell *cell;        /* NULL where no single cell is to blame */
+    /* NULL where no single cell is to blame.  May be gone once the attempt has
+     * been restarted or rolled back: compare it, don't use it. */
+    stm_cell *cell;
     uint64_t version;      /* the commit that overwrote it */
     uint32_t writer_label; /* 0: not known any more */
     uint32_t writer_thread;

@@ -49,4 +49,12 @@ static inline void stm_lock_release(stm_lock *l)
     }
 }
 
+/* Ends a section: a new count tells that all it published is there (release,
+ * pairs with the load of stm_protect_settle). */
+static inline void stm_section_end(stm_clock *c)
+{
+    stm_store_rel(&c->sections, stm_load_rlx(&c->sections) + 1);
+    stm_lock_release(&c->lock);
+}
+
 #endif

@@ -144,8 +144,7 @@ static outcome section(stm_txn *t, uint32_t count, bool insist, uint64_t horizon
         publish(t, now + 1, count, horizon);
         t->last = now + 1;
     }
-    stm_count(&clock->sections, 1);
-    stm_lock_release(&clock->lock);
+    stm_section_end(clock);
     return result;
 }
 

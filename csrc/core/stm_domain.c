@@ -143,8 +143,7 @@ void stm_cell_kill(stm_domain *d, stm_cell *const *cells, size_t count)
                 stm_trim_remove(c);
             }
         }
-        stm_count(&d->clock.sections, 1);
-        stm_lock_release(&d->clock.lock);
+        stm_section_end(&d->clock);
     }
 }
 
@@ -242,8 +241,7 @@ static void tick(stm_domain *d)
     uint64_t version = stm_load_rlx(&d->clock.now) + 1; /* under the lock */
     stm_log_append(&d->log, version, NULL, 0, 0);
     stm_store_rel(&d->clock.now, version);
-    stm_count(&d->clock.sections, 1);
-    stm_lock_release(&d->clock.lock);
+    stm_section_end(&d->clock);
 }
 
 void stm_domain_reclaim(stm_domain *d)
@@ -281,8 +279,7 @@ void stm_domain_collect(stm_domain *d)
         d->clock.horizon = scan.horizon;
     }
     trim_everything(d, stm_load_rlx(&d->clock.now), &garbage);
-    stm_count(&d->clock.sections, 1);
-    stm_lock_release(&d->clock.lock);
+    stm_section_end(&d->clock);
     stm_garbage_release(d, NULL, garbage);
     stm_domain_reclaim(d);
 }

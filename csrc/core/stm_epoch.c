@@ -51,7 +51,8 @@ void stm_epoch_teardown(stm_epoch *e)
 
 stm_scan stm_epoch_scan(stm_epoch *e, uint64_t clock, const stm_slot *self)
 {
-    uint64_t floor = stm_load_rlx(&e->floor);
+    /* seq_cst also where it is high enough already: the scan comes after it. */
+    uint64_t floor = stm_load(&e->floor);
     while (floor < clock && !stm_cas(&e->floor, &floor, clock)) {
     }
     stm_scan scan = {.horizon = clock, .began = STM_SLOT_IDLE, .busy = false};

@@ -94,7 +94,6 @@ uint32_t stm_cell_sweep(stm_txn *t, stm_value absent, stm_cell **cells, stm_node
         stm_store_rel(&d->clock.now, now);
         *version = now;
     }
-    stm_count(&d->clock.sections, 1);
-    stm_lock_release(&d->clock.lock);
+    stm_section_end(&d->clock);
     return swept;
 }
