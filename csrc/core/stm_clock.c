@@ -53,7 +53,7 @@ void stm_clock_teardown(stm_clock *c)
 
 void stm_lock_slow(stm_lock *l)
 {
-    for (int i = 0, wait = 1; i < SPINS; i += wait) {
+    for (int i = 0, wait = 4; i < SPINS; i += wait) {
         /* Each look takes the line away from the holder, who is about to write
          * the clock and to unlock on it. */
         for (int k = 0; k < wait; k++) {
@@ -63,7 +63,7 @@ void stm_lock_slow(stm_lock *l)
         if (stm_load_rlx(&l->state) == 0 && stm_cas(&l->state, &free_state, 1)) {
             return;
         }
-        wait = wait < 8 ? wait * 2 : 8;
+        wait = wait < 16 ? wait * 2 : 16;
     }
     /* Whoever parks leaves 2 behind, also when it gets the lock: the others
      * that park are then woken by its release. */

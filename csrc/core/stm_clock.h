@@ -37,7 +37,8 @@ void stm_lock_wake(stm_lock *l);
 static inline void stm_lock_acquire(stm_lock *l)
 {
     uint32_t free_state = 0;
-    if (stm_unlikely(!stm_cas(&l->state, &free_state, 1))) {
+    /* A look before the exchange: one that fails takes the line from the holder. */
+    if (stm_unlikely(stm_load_rlx(&l->state) != 0 || !stm_cas(&l->state, &free_state, 1))) {
         stm_lock_slow(l);
     }
 }
