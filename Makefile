@@ -15,10 +15,11 @@ endif
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 VENV := .venv/bin
 CORE_FLAGS := -std=c11 -D_GNU_SOURCE -Icsrc/core -Wall -Wextra -Wconversion -Wshadow -Werror
+SANITIZE_FLAGS := -std=c11 -D_GNU_SOURCE -Icsrc/core -O1 -g -pthread
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gil demo test test-gil lint typecheck bench clean distclean
+.PHONY: help setup setup-gil demo test test-gil lint typecheck sanitize bench clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,11 +42,19 @@ test-gil: setup-gil ## the same tests, on the running Python
 lint: setup ## ruff, clang-format, and the C core with all warnings as errors
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/clang-format --dry-run --Werror csrc/core/*.[ch] csrc/py/*.[ch]
+	$(VENV)/clang-format --dry-run --Werror csrc/*/*.[ch] tests/c/*.c
 	$(CC) $(CORE_FLAGS) -fsyntax-only csrc/core/*.c
 
 typecheck: setup ## mypy --strict
 	$(VENV)/mypy --strict stm ame
+
+sanitize: ## the C core under threads, with ThreadSanitizer and with ASan + UBSan
+	@mkdir -p build
+	$(CC) $(SANITIZE_FLAGS) -fsanitize=thread tests/c/stress_core.c csrc/core/*.c -o build/stress_tsan
+	setarch -R build/stress_tsan
+	$(CC) $(SANITIZE_FLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all \
+		tests/c/stress_core.c csrc/core/*.c -o build/stress_asan
+	build/stress_asan
 
 bench: setup ## what each operation costs
 	$(VENV)/python benchmarks/costs.py $(ARGS)
