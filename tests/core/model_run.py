@@ -239,6 +239,7 @@ class Run:
 
     def peek(self, s: Step) -> None:
         status, *values = self.model.peek(s.n, s.c)
+        self.out[0] = 0  # what a refused peek leaves there is not an answer
         got = lib.stm_peek(self.t[s.n], self.c[s.c], self.out, self.born)
         seen = (got, self.out[0], self.born[0])
         expected = (status, *values) if status is Status.OK else (status, *seen[1:])
