@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import contextvars
 import heapq
-import inspect
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Set, Sized
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, final
 
 import stm
+from ame._inputs import check_function, checked_chunk, open_items, peek
 from ame._workers import worker_count
 
 T = TypeVar("T")
@@ -38,7 +38,6 @@ _TRANSACTION_SHORT = 0.002  # seconds; a clean chunk that took less is doubled
 _TRANSACTION_LONG = 0.010  # seconds; a chunk that takes more is cut there
 _CLAIM_LONG = 0.001  # seconds; a slow iterable is asked for no more items after this
 _CHUNK_MOST = 1 << 16  # items; what a worker holds in memory at most
-_TAKEN_AT_ONCE = (Mapping, MappingView, Set, stm.DictKeys, stm.DictItems, stm.DictValues)
 _POLL = 0.1  # seconds between two looks of the caller at its workers and at Ctrl-C
 _INTERRUPTED = -1  # an index before every item: stop at once
 
@@ -61,8 +60,11 @@ def for_each(
     have been committed by then, and of its own call nothing. Items after it may have been committed
     too. An exception of the iterable counts as one at its place in the input.
 
-    Ctrl-C stops the loop as soon as the calls that run return; what was committed stays. A second
-    Ctrl-C leaves without waiting for them.
+    Ctrl-C stops the loop as soon as the calls that run, and the iterable, return; what was
+    committed stays. A second Ctrl-C leaves without waiting for them.
+
+    A call that becomes irrevocable (`ame.irrevocable()`) is the last of its transaction, and is not
+    run again, whatever happens after it.
 
     Args:
         fn: Called with one item; what it returns is dropped.
@@ -70,15 +72,16 @@ def for_each(
             transaction; a generator of any length takes little memory. Of a mapping, a set or a
             view of them, the keys (or elements) that are there at the start are taken.
         workers: Number of threads. By default one per usable processor, `AME_WORKERS` at most, and
-            one on a build with the GIL. With one worker or one item the calling thread does it.
+            one on a build with the GIL. With one worker or one item the calling thread does it
+            (with `chunk=1`: one item of an iterable that has a length).
         chunk: Items per transaction, at most. "auto" aims at 1 to 10 milliseconds.
         label: Name of the loop's transactions in reports; by default the name of `fn`.
 
     Raises:
         TypeError: `fn` is not callable or is a coroutine function, `iterable` can't be iterated
             over, or an option has the wrong type. Nothing has been run.
-        ValueError: `workers` or `chunk` is below 1, or `AME_WORKERS` is not a number above 0.
-            Nothing has been run.
+        ValueError: `workers` or `chunk` is below 1, `chunk` is a str other than "auto", or
+            `AME_WORKERS` is not a number above 0. Nothing has been run.
         BaseException: What `fn` or the iterable raised, with its own traceback.
 
     *In a transaction:* allowed; runs as the plain loop, as part of the block, in the same thread.
@@ -129,21 +132,22 @@ def _run(
     keep: bool,
 ) -> list[R]:
     """Check the arguments, then run the loop where it belongs."""
-    size = _checked_chunk(chunk, where)
-    _check_function(fn, where)
+    size = checked_chunk(chunk, where)
+    check_function(fn, where)
     if label is not None and not isinstance(label, str):
         raise TypeError(f"{where}(): label must be a str or None, not {label!r}")
-    count = worker_count(workers, where=where)
+    nested = stm.in_transaction()
+    count = 1 if nested and workers is None else worker_count(workers, where=where)
     name = label if label is not None else str(getattr(fn, "__qualname__", type(fn).__qualname__))
-    iterator, length = _open(iterable, where, name)
-    if stm.in_transaction():
+    iterator, length = open_items(iterable, where, name)
+    if nested:
         return _plain_loop(fn, iterator, keep=keep)
     if length is not None:
         count = min(count, length)
     elif count > 1:
         # Take two items to find out whether threads are worth starting; one only with chunk=1, so
         # that an iterable which waits for the result of its last item works with that.
-        head, iterator = _peek(iterator, 1 if size == 1 else 2)
+        head, iterator = peek(iterator, 1 if size == 1 else 2)
         count = count if head and size == 1 else min(count, head)
     loop = _Loop(fn, iterator, name, keep=keep, size=size, length=length, workers=count)
     return loop.run()
@@ -157,79 +161,17 @@ def _plain_loop(fn: Callable[[T], R], iterator: Iterator[T], *, keep: bool) -> l
     return []
 
 
-def _peek(iterator: Iterator[T], most: int) -> tuple[int, Iterator[T]]:
-    """Return how many of the next `most` items exist, and an iterator over all of them."""
-    head: list[T] = []
-    try:
-        head.extend(islice(iterator, most))
-    except BaseException as error:
-        return max(1, len(head)), _failing(head, error)
-    return len(head), chain(head, iterator)
-
-
-def _failing(head: list[T], error: BaseException) -> Iterator[T]:
-    yield from head
-    raise error
-
-
-def _checked_chunk(chunk: object, where: str) -> int | None:
-    """Return the number of items per transaction, None for "auto"."""
-    message = f'{where}(): chunk must be "auto" or an integer above 0 (items), not {chunk!r}'
-    if chunk == "auto":
-        return None
-    if isinstance(chunk, str):
-        raise ValueError(message)
-    if isinstance(chunk, bool) or not hasattr(type(chunk), "__index__"):
-        raise TypeError(f"{message} ({type(chunk).__name__})")
-    size = int(chunk.__index__())  # type: ignore[attr-defined]
-    if size < 1:
-        raise ValueError(
-            f"{where}(): chunk must be at least 1 (items per transaction), not {size}; chunk=1 "
-            'gives each item a transaction of its own, chunk="auto" measures'
-        )
-    return size
-
-
-def _check_function(fn: object, where: str) -> None:
-    if not callable(fn):
-        raise TypeError(
-            f"{where}(): the first argument must be a function of one item, not {fn!r} "
-            f"({type(fn).__name__}); the order is {where}(function, iterable)"
-        )
-    if inspect.iscoroutinefunction(fn):
-        raise TypeError(
-            f"{where}(): {getattr(fn, '__qualname__', fn)!r} is a coroutine function, and calling "
-            "it would only make a coroutine that nobody awaits; pass a plain function"
-        )
-
-
-def _open(iterable: Iterable[T], where: str, label: str) -> tuple[Iterator[T], int | None]:
-    """Return an iterator over the items, and their number where it is known."""
-    kind = type(iterable)
-    if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
-        hint = "read it with `async for` first" if hasattr(kind, "__aiter__") else "pass a list"
-        raise TypeError(
-            f"{where}(): the second argument must be an iterable, not {iterable!r:.200} "
-            f"({kind.__name__}); {hint}, or any other iterable of items"
-        )
-    is_mapping = hasattr(kind, "keys") and hasattr(kind, "__getitem__")
-    if is_mapping or isinstance(iterable, _TAKEN_AT_ONCE):
-        # One transaction, so that it is what was there at one moment; later changes don't matter.
-        iterable = stm.run_block(label, list, iterable)
-    length = len(iterable) if isinstance(iterable, Sized) else None
-    return iter(iterable), length
-
-
 @final
 class _Progress:
     """What one worker knows of its chunk: also what survives an attempt that is thrown away."""
 
-    __slots__ = ("attempt", "at", "began", "results")
+    __slots__ = ("attempt", "at", "began", "irrevocable", "results")
 
     def __init__(self) -> None:
         self.attempt = 0  # number of the attempt that ran last
         self.at = 0  # index of the item that was started last
         self.began = 0.0  # when the attempt that ran last began, in seconds
+        self.irrevocable = False  # whether that attempt may have done what can't be undone
         self.results: list[Any] = []  # results of the attempt that ran last
 
 
@@ -238,9 +180,9 @@ class _Loop(Generic[T, R]):
     """One run of a loop: the items left, how far it may go, what came out."""
 
     __slots__ = (
-        "_busy", "_changed", "_entered", "_error", "_exhausted", "_fn", "_given_back", "_iterator",
-        "_keep", "_label", "_length", "_limit", "_next", "_results", "_size", "_stopping",
-        "_workers",
+        "_busy", "_changed", "_entered", "_error", "_exhausted", "_failing", "_fn", "_given_back",
+        "_iterator", "_keep", "_label", "_length", "_limit", "_next", "_results", "_size",
+        "_stopping", "_workers",
     )  # fmt: skip
 
     def __init__(
@@ -261,6 +203,7 @@ class _Loop(Generic[T, R]):
         self._workers = workers
         self._entered: list[threading.Thread] = []  # threads that run, or ran
         self._changed = threading.Condition()  # guards everything below
+        self._failing = threading.Lock()  # guards writes of error, limit and stopping
         self._iterator = iterator
         self._next = 0  # index of the item that the iterator produces next
         self._exhausted = False
@@ -279,11 +222,15 @@ class _Loop(Generic[T, R]):
             self._run_threads()
         else:
             self._work()
-        if self._error is not None:
+        error, self._error = self._error, None
+        if error is not None:
+            context = error.__context__
             try:
-                raise self._error
+                raise error  # in an `except` of the caller this replaces the context
             finally:
-                self._error = None  # its traceback refers to this frame
+                if context is not None:
+                    error.__context__ = context
+                del error, context  # the traceback refers to this frame
         self._results.sort(key=itemgetter(0))
         return [result for _, results in self._results for result in results]
 
@@ -355,14 +302,17 @@ class _Loop(Generic[T, R]):
         if self._stopping and first >= self._limit:
             return -1
         progress.at = first
+        progress.irrevocable = False
         try:
             done: int = stm.run_block(self._label, self._body, progress, first, items)
         except KeyboardInterrupt as error:
             self._fail(_INTERRUPTED, error)
         except BaseException as error:
             at = progress.at - first
-            if len(items) == 1:
-                self._fail(first, error)
+            if len(items) == 1 or progress.irrevocable:  # what ran exactly once is not run again
+                self._fail(first + at, error)
+                if at:
+                    todo.append((first, items[:at]))
             else:
                 # As the plain loop would: what is before, then that item alone: does it raise?
                 if items[at + 1 :]:
@@ -391,17 +341,21 @@ class _Loop(Generic[T, R]):
         index = first
         if attempt:
             items = items[: max(1, len(items) >> attempt)]
-        for item in items:
-            if self._stopping and index >= self._limit:
-                break
-            progress.at = index
-            if keep:
-                results.append(fn(item))
-            else:
-                fn(item)
-            index += 1
-            if time.perf_counter() >= until:
-                break
+        try:
+            for item in items:
+                if self._stopping and index >= self._limit:
+                    break
+                progress.at = index
+                if keep:
+                    results.append(fn(item))
+                else:
+                    fn(item)
+                index += 1
+                if stm.is_irrevocable() or time.perf_counter() >= until:
+                    break  # irrevocable: commit now, as no later item may undo this one
+        except BaseException:
+            progress.irrevocable = stm.is_irrevocable()
+            raise
         return index - first
 
     def _claim(self, size: int) -> _Chunk[T] | None:
@@ -430,17 +384,20 @@ class _Loop(Generic[T, R]):
         size = self._fair_share(size)
         deadline = time.perf_counter() + _CLAIM_LONG
         items: list[T] = []
-        step = 1
+        step = 2
         try:
-            while len(items) < size:
+            while len(items) < size and not self._stopping:
                 before = len(items)
-                step = min(2 * step, size - before)
+                began = time.perf_counter()
+                step = min(step, size - before)
                 items.extend(islice(self._iterator, step))  # keeps what came before an exception
                 if len(items) - before < step:
                     self._exhausted = True
                     break
-                if self._size is None and time.perf_counter() > deadline:
+                now = time.perf_counter()
+                if self._size is None and now > deadline:
                     break
+                step = 2 * step if now - began < _CLAIM_LONG else max(1, step // 2)
         except KeyboardInterrupt as error:
             self._fail(_INTERRUPTED, error)
         except BaseException as error:
@@ -470,12 +427,13 @@ class _Loop(Generic[T, R]):
 
     def _fail(self, index: int, error: BaseException) -> None:
         """Stop the loop at `index` because of `error`; the smallest index counts."""
-        with self._changed:
-            self._exhausted = True
+        with self._failing:  # at once: the iterable may hold the other lock for long
             if index < self._limit:
                 self._limit = index
                 self._error = error
             self._stopping = True
+        with self._changed:
+            self._exhausted = True
             self._changed.notify_all()
 
 

@@ -1,8 +1,9 @@
 """What the set-up scripts share: messages, a progress line, child processes and a file lock.
 
 Standard library only.  Two rules hold for all of it.  Nothing hangs: every child process and every
-wait has a deadline.  Nothing is left running: a child gets a process group of its own, which ends
-with it, with its deadline and with the script.
+wait has a deadline.  Nothing is left running: a child gets a process group of its own, which is
+ended at its deadline and with the script (what a child that ends by itself leaves behind is its own
+affair).
 """
 
 from __future__ import annotations

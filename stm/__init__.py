@@ -21,6 +21,7 @@ from stm._core import (  # noqa: E402
     collect,
     in_transaction,
     irrevocable,
+    is_irrevocable,
     run,
     run_block,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "collect",
     "in_transaction",
     "irrevocable",
+    "is_irrevocable",
     "run",
     "run_block",
     "stats",

@@ -52,7 +52,11 @@ static double patience(const stmpy_thread *th)
 static int upgrade(stmpy_thread *th)
 {
     stm_status status = stm_make_irrevocable(th->txn, patience(th));
-    return status == STM_OK ? 0 : stmpy_fail(status);
+    if (status != STM_OK) {
+        return stmpy_fail(status);
+    }
+    th->irrevocable = true;
+    return 0;
 }
 
 int stmpy_enter(stmpy_thread *th, uint32_t flags, uint32_t label)
@@ -73,6 +77,7 @@ int stmpy_enter(stmpy_thread *th, uint32_t flags, uint32_t label)
     }
     th->births = 0;
     th->floor = 0;
+    th->irrevocable = (flags & STM_BEGIN_PROTECTED) != 0;
     th->depth = 1;
     return 0;
 }
@@ -116,6 +121,7 @@ static int again(stmpy_thread *th)
         return stmpy_fail(status);
     }
     th->births = 0;
+    th->irrevocable = false;
     th->depth = 1;
     return 0;
 }
@@ -322,6 +328,11 @@ static PyObject *attempt(PyObject *module, PyObject *unused)
     return th == NULL ? NULL : PyLong_FromUnsignedLong(stm_txn_attempt(th->txn));
 }
 
+static PyObject *is_irrevocable(PyObject *module, PyObject *unused)
+{
+    return PyBool_FromLong(stmpy_in_block() && stmpy_tls->irrevocable);
+}
+
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL | METH_KEYWORDS,
      "run($module, fn, /, *args, **kwargs)\n--\n\n"
@@ -346,6 +357,9 @@ static PyMethodDef methods[] = {
      "attempt($module)\n--\n\n"
      "Returns which execution of the current block this is: 0 for the first.\n\n"
      "Raises:\n    NotInTransaction: outside of a block."},
+    {"is_irrevocable", is_irrevocable, METH_NOARGS,
+     "is_irrevocable($module)\n--\n\n"
+     "Tells whether the current block was made irrevocable; False outside of a block."},
     {NULL, NULL, 0, NULL},
 };
 

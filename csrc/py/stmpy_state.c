@@ -181,6 +181,7 @@ void stmpy_set_aside(stmpy_thread *th, stmpy_aside *room, bool waiting)
     room->txn = th->txn;
     room->depth = th->depth;
     room->births = th->births;
+    room->irrevocable = th->irrevocable;
     room->floor = th->floor;
     th->aside = room;
     if (th->depth > 0 && stm_txn_state(th->txn) == STM_PROTECTED) {
@@ -204,6 +205,7 @@ void stmpy_take_up(stmpy_thread *th, stmpy_aside *room)
         th->txn = room->txn;
         th->depth = room->depth;
         th->births = room->births;
+        th->irrevocable = room->irrevocable;
     }
     th->floor = room->floor;
     th->aside = room->outer;

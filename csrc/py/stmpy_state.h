@@ -29,6 +29,7 @@ typedef struct stmpy_aside {
     uint32_t depth;
     uint32_t births;
     uint32_t floor;
+    bool irrevocable;
     bool waiting; /* it waits inside the core: who runs now must not wait for ever */
 } stmpy_aside;
 
@@ -39,6 +40,7 @@ typedef struct stmpy_thread {
     uint32_t floor;  /* the depth that only the end of a function block goes below */
     uint32_t births; /* mappings created in this attempt */
     bool is_main;
+    bool irrevocable; /* this attempt was made so */
     stmpy_aside *aside;
     PyObject *context; /* this thread's `atomic()` object, owned */
 } stmpy_thread;
