@@ -55,7 +55,7 @@ def test_failure_does_not_wait_for_a_slow_iterable_to_fill_a_chunk() -> None:
     read: list[int] = []
 
     def slow() -> Iterator[int]:
-        for n in range(10_000):
+        for n in range(3_000):
             read.append(n)
             time.sleep(0.001)
             yield n
@@ -64,8 +64,8 @@ def test_failure_does_not_wait_for_a_slow_iterable_to_fill_a_chunk() -> None:
         raise ValueError(n)
 
     with pytest.raises(ValueError, match="0"):
-        ame.for_each(body, slow(), workers=2, chunk=4_000)
-    assert len(read) < 9_000
+        ame.for_each(body, slow(), workers=2, chunk=1_000)
+    assert len(read) < 2_500
 
 
 def test_iterable_whose_len_raises_is_iterated_over() -> None:
