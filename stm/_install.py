@@ -60,6 +60,11 @@ def install() -> None:
         ImportError: not in the main interpreter, or no memory.
     """
     if _core.lib.stmpy_get_domain() != _core.ffi.NULL:
+        if not hasattr(_core, "Ref"):  # another interpreter of this process has installed them
+            raise ImportError(
+                "ame works in the main interpreter of a process only, and this is another one; "
+                "use threads, or processes"
+            )
         return
     for name in _ERRORS:
         setattr(_core, name, getattr(_errors, name))

@@ -177,6 +177,7 @@ stmpy_thread *stmpy_thread_new(void)
 void stmpy_set_aside(stmpy_thread *th, stmpy_aside *room, bool waiting)
 {
     room->waiting = waiting;
+    room->by_collection = false;
     room->outer = th->aside;
     room->txn = th->txn;
     room->depth = th->depth;
@@ -258,8 +259,9 @@ static PyObject *on_collection(PyObject *self, PyObject *const *args, Py_ssize_t
             return PyErr_NoMemory();
         }
         stmpy_set_aside(th, room, false);
+        room->by_collection = true;
         stm_domain_collect(stmpy_domain); /* so that it finds what is garbage by now */
-    } else if (th->aside != NULL) {
+    } else if (th->aside != NULL && th->aside->by_collection) { /* else its start failed */
         stmpy_aside *room = th->aside;
         stmpy_take_up(th, room);
         free(room);

@@ -30,7 +30,8 @@ typedef struct stmpy_aside {
     uint32_t births;
     uint32_t floor;
     bool irrevocable;
-    bool waiting; /* it waits inside the core: who runs now must not wait for ever */
+    bool by_collection; /* on the heap: between gc's "start" and "stop" */
+    bool waiting;       /* it waits inside the core: who runs now must not wait for ever */
 } stmpy_aside;
 
 /* One per OS thread that has used transactions; used by that thread only. */
