@@ -9,7 +9,8 @@
  *            its rv was taken from the clock after the block began; otherwise
  *            it could miss what was committed before the block.
  * INV-ACC-4  When memory runs out, the attempt is as it was before the call.
- * INV-ACC-5  write_filter has the bit of every cell of the write set.
+ * INV-ACC-5  write_filter has the bit of every cell of the write set, and
+ *            write_index its place where it has more than STM_FEW_WRITES.
  *
  * A mapping's `born` orders iteration of dicts by insertion.  A write that
  * creates a mapping passes STM_BORN_NOW | n, n growing within the attempt; the
@@ -18,6 +19,7 @@
  * Guarded by tests/core/test_model.py; planted bugs OLD_HEAD, STALE_SNAPSHOT.
  */
 #include "stm_access.h"
+#include "stm_nest.h"
 #include "stm_validate.h"
 
 enum { LEAST_READS = 64, LOOK_EVERY = 1024, LEAST_WRITES = 8, CATCH_UP_TRIES = 8 };
@@ -28,8 +30,8 @@ stm_buffered *stm_find_write(stm_txn *t, const stm_cell *c)
         return NULL;
     }
     if (t->write_count > STM_FEW_WRITES) {
-        uint32_t i = stm_map_get(&t->write_index, c);
-        return i == STM_MAP_NONE ? NULL : &t->writes[i];
+        uint32_t i = stm_map_get(&t->write_index, c); /* may be stale: INV-NEST-6 */
+        return i < t->write_count && t->writes[i].cell == c ? &t->writes[i] : NULL;
     }
     for (uint32_t i = 0; i < t->write_count; i++) {
         if (t->writes[i].cell == c) {
@@ -121,7 +123,8 @@ static stm_status catch_up(stm_txn *t, stm_cell *c, stm_node *head, stm_node **o
 static stm_status read_committed(stm_txn *t, stm_cell *c, stm_value *out)
 {
     stm_node *n = NULL;
-    if (t->state == STM_ACTIVE || t->state == STM_PROTECTED) {
+    bool records = t->state == STM_READER && t->records_all;
+    if (t->state == STM_ACTIVE || t->state == STM_PROTECTED || records) {
         if (t->read_count >= t->read_limit) {
             stm_status status = make_room(t);
             if (status != STM_OK) {
@@ -147,11 +150,17 @@ static stm_status read_committed(stm_txn *t, stm_cell *c, stm_value *out)
         record(t, c);
         n = stm_load_acq(&c->head); /* INV-PROT-3 */
         break;
-    case STM_SNAPSHOT:
     case STM_READER:
+        if (records) {
+            record(t, c); /* to wait for it */
+        }
+        n = stm_cell_at(stm_load_acq(&c->head), t->rv);
+        break;
+    case STM_SNAPSHOT:
         n = stm_cell_at(stm_load_acq(&c->head), t->rv);
         break;
     case STM_DOOMED:
+    case STM_WAITING:
         return STM_CONFLICT;
     default:
         return STM_MISUSE;
@@ -162,7 +171,7 @@ static stm_status read_committed(stm_txn *t, stm_cell *c, stm_value *out)
 
 stm_status stm_read_slow(stm_txn *t, stm_cell *c, stm_value *out)
 {
-    if (t->state == STM_DOOMED) {
+    if (t->state == STM_DOOMED || t->state == STM_WAITING) {
         return STM_CONFLICT;
     }
     stm_buffered *own = stm_find_write(t, c);
@@ -184,7 +193,7 @@ stm_status stm_read(stm_txn *t, stm_cell *c, stm_value *out)
 
 stm_status stm_peek(stm_txn *t, stm_cell *c, stm_value *out, uint64_t *born)
 {
-    if (t->state == STM_DOOMED) {
+    if (t->state == STM_DOOMED || t->state == STM_WAITING) {
         return STM_CONFLICT;
     }
     if (t->state == STM_IDLE) {
@@ -220,23 +229,32 @@ static stm_status writable(stm_txn *t)
     case STM_SNAPSHOT:
         return stm_txn_doom(t, STM_CAUSE_SNAPSHOT_WRITE, NULL, 0);
     case STM_DOOMED:
+    case STM_WAITING:
         return STM_CONFLICT;
     default:
         return STM_MISUSE;
     }
 }
 
-/* Keeps write_index complete from the first write that does not fit a scan. */
+/* Keeps write_index complete from the first write that does not fit a scan.  What
+ * nested blocks that were undone left in it is thrown out when it is most of it,
+ * instead of growing. */
 static bool index_write(stm_txn *t)
 {
     uint32_t count = t->write_count + 1;
     if (count <= STM_FEW_WRITES) {
         return true;
     }
-    if (!stm_map_reserve(&t->write_index, count)) {
+    stm_map *index = &t->write_index;
+    bool fill = count == STM_FEW_WRITES + 1;
+    uint32_t needed = index->used + (fill ? count : 1);
+    if (needed > index->capacity / 2 && index->used / 2 > count) {
+        stm_map_empty(index);
+        fill = true;
+    } else if (!stm_map_reserve(index, needed)) {
         return false;
     }
-    if (count == STM_FEW_WRITES + 1) {
+    if (fill) {
         for (uint32_t i = 0; i < t->write_count; i++) {
             stm_map_put(&t->write_index, t->writes[i].cell, i);
         }
@@ -267,6 +285,7 @@ static stm_buffered *add_write(stm_txn *t, stm_cell *c)
     w->node = n;
     w->is_raw = (c->flags & STM_CELL_IS_RAW) != 0;
     w->is_add = false;
+    w->nest = t->nest;
     n->born = 0;
     if (t->write_count >= STM_FEW_WRITES) {
         stm_map_put(&t->write_index, c, t->write_count);
@@ -288,6 +307,10 @@ stm_status stm_write_born(stm_txn *t, stm_cell *c, stm_value value, uint64_t bor
     if (w == NULL) {
         w = add_write(t, c);
         if (w == NULL) {
+            return STM_NO_MEMORY;
+        }
+    } else if (stm_nest_is_older(t, w)) {
+        if (!stm_nest_save(t, w)) {
             return STM_NO_MEMORY;
         }
     } else if (!w->is_raw) {
@@ -321,6 +344,8 @@ stm_status stm_add(stm_txn *t, stm_cell *c, int64_t delta)
         }
         w->is_add = true;
         w->node->value = 0;
+    } else if (stm_nest_is_older(t, w) && !stm_nest_save(t, w)) {
+        return STM_NO_MEMORY;
     }
     w->node->value += (stm_value)delta;
     return STM_OK;

@@ -38,9 +38,19 @@ struct stm_cell {
 typedef struct {
     stm_cell *cell;
     stm_node *node;
-    bool is_raw; /* as the cell's kind; the cell itself may be dead by the end */
-    bool is_add; /* node->value is a difference, see stm_add */
+    bool is_raw;   /* as the cell's kind; the cell itself may be dead by the end */
+    bool is_add;   /* node->value is a difference, see stm_add */
+    uint32_t nest; /* serial of the nested block that made the node (stm_nest.c) */
 } stm_buffered;
+
+/* What an entry of the write set was before a nested block wrote it again. */
+typedef struct {
+    stm_node *node;
+    uint32_t index; /* of the entry */
+    uint32_t nest;
+    bool is_raw;
+    bool is_add;
+} stm_undo;
 
 /* An add of zero is no write. */
 static inline bool stm_buffered_is_void(const stm_buffered *w)

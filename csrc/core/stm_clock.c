@@ -8,7 +8,7 @@
  *              whoever waits for the lock may wait attached to the interpreter:
  *              the holder needs nothing from it.
  *
- * Lock order: protect mutex and retire lock are leaves that are never taken
+ * Lock order: protect mutex, park mutex and retire lock are leaves that are never taken
  * inside a section; the commit lock is never taken inside them.
  *
  * Guarded by tests/core/test_threads.py.

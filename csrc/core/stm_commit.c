@@ -50,9 +50,11 @@ static void push_nodes(stm_txn *t, uint64_t version)
         stm_node *n = t->writes[i].node;
         if (stm_buffered_is_void(&t->writes[i])) {
             stm_node_recycle(&t->magazine, n);
+            t->writes[i].cell = NULL; /* for stm_parking_wake: not published */
             continue;
         }
         if (stm_unlikely(c->flags & STM_CELL_IS_DEAD)) {
+            t->writes[i].cell = NULL;
             stm_store_rlx(&n->older, NULL); /* never published */
             stm_garbage_push(&t->garbage, n, t->writes[i].is_raw ? STM_CELL_IS_RAW : 0);
             continue;
@@ -97,6 +99,7 @@ static void trim(stm_txn *t, uint64_t version, uint64_t horizon)
 static void publish(stm_txn *t, uint64_t version, uint32_t count, uint64_t horizon)
 {
     stm_domain *d = t->domain;
+    t->must_wake = stm_parking_in_use(&d->parking); /* in the section: INV-PARK-1 */
     if (stm_log_is_wanted(&d->log)) {
         stm_log_append(&d->log, version, t->writes, t->write_count, count);
     }
@@ -175,6 +178,10 @@ static uint64_t look_for_horizon(stm_txn *t)
 
 static void wrote(stm_txn *t)
 {
+    if (stm_unlikely(t->must_wake)) {
+        stm_parking_wake(&t->domain->parking, t->last, t->writes, t->write_count,
+                         t->write_count > STM_FEW_WRITES ? &t->write_index : NULL);
+    }
     t->write_count = 0; /* published: the chains own the nodes now */
     t->write_filter = 0;
     if (t->write_index.used != 0) {
@@ -211,15 +218,26 @@ static stm_status commit_writes(stm_txn *t, uint32_t count)
     }
 }
 
+/* A fault for tests. */
+static bool is_to_lose(const stm_txn *t)
+{
+    uint32_t n = stm_load_rlx(&t->domain->inject);
+    if (n == 0 && has_bug(t, STM_FAULT_ABORT_COMMITS)) {
+        n = 1;
+    }
+    return stm_unlikely(n != 0) && t->attempt < n && !t->has_slot &&
+           (t->flags & STM_BEGIN_READ_ONLY) == 0;
+}
+
 stm_status stm_commit(stm_txn *t)
 {
-    if (stm_unlikely(t->state == STM_DOOMED)) {
+    if (stm_unlikely(t->state == STM_DOOMED || t->state == STM_WAITING)) {
         return STM_CONFLICT;
     }
     if (stm_unlikely(t->state == STM_IDLE)) {
         return STM_MISUSE;
     }
-    if (has_bug(t, STM_FAULT_ABORT_COMMITS) && t->attempt == 0 && !t->has_slot) {
+    if (is_to_lose(t)) {
         return stm_txn_doom(t, STM_CAUSE_INJECTED, NULL, 0);
     }
     uint32_t count = count_writes(t);
@@ -265,7 +283,7 @@ stm_status stm_make_irrevocable(stm_txn *t, double timeout_s)
     if (t->state == STM_PROTECTED || (t->state == STM_READER && t->has_slot)) {
         return STM_OK;
     }
-    if (t->state == STM_DOOMED) {
+    if (t->state == STM_DOOMED || t->state == STM_WAITING) {
         return STM_CONFLICT;
     }
     if (t->state == STM_IDLE) {

@@ -31,6 +31,7 @@ stm_domain *stm_domain_new(const stm_hooks *hooks, uint32_t log_entries)
     stm_clock_setup(&d->clock);
     stm_protect_setup(&d->protect);
     stm_epoch_setup(&d->epoch);
+    stm_parking_setup(&d->parking);
     if (hooks != NULL) {
         d->hooks = *hooks;
     }
@@ -47,6 +48,7 @@ static void free_record(stm_txn *t)
     stm_magazine_release(&t->magazine);
     free((void *)t->reads);
     free(t->writes);
+    free(t->undos);
     stm_map_release(&t->read_index);
     stm_map_release(&t->write_index);
     pthread_cond_destroy(&t->waiter.cond);
@@ -64,6 +66,7 @@ void stm_domain_free(stm_domain *d)
     for (uint32_t i = 1; i < d->label_count; i++) {
         free(stm_load(&d->labels[i]));
     }
+    stm_parking_teardown(&d->parking);
     stm_epoch_teardown(&d->epoch);
     stm_protect_teardown(&d->protect);
     stm_clock_teardown(&d->clock);
@@ -85,6 +88,11 @@ void stm_domain_plant(stm_domain *d, uint32_t bugs)
 void stm_domain_set_lost_limit(stm_domain *d, uint32_t lost_attempts)
 {
     stm_store(&d->lost_limit, lost_attempts);
+}
+
+void stm_domain_inject_aborts(stm_domain *d, uint32_t n)
+{
+    stm_store(&d->inject, n);
 }
 
 uint32_t stm_label_intern(stm_domain *d, const char *text)
@@ -294,13 +302,13 @@ static void forget(stm_txn *t)
     t->below = 0;
     t->write_count = 0;
     t->write_filter = 0;
+    t->undo_count = 0;
+    t->nest = 0;
+    t->nests = 0;
     t->read_count = 0;
     t->indexed = 0;
     t->pinned = false;
-    if (t->wants_log) {
-        t->wants_log = false;
-        stm_fetch_add(&t->domain->log.wanted, (uint32_t)-1);
-    }
+    stm_txn_unwant_log(t);
     t->garbage = NULL;
     stm_map_clear(&t->read_index);
     stm_map_clear(&t->write_index);
@@ -308,6 +316,7 @@ static void forget(stm_txn *t)
 
 void stm_txn_abandon(stm_txn *t)
 {
+    stm_parking_leave(t);
     forget(t);
     if (t->has_slot) {
         t->has_slot = false;
@@ -321,6 +330,8 @@ static void disown(stm_txn *t)
 {
     t->reads = NULL;
     t->writes = NULL;
+    t->undos = NULL;
+    t->undo_capacity = 0;
     t->read_capacity = 0;
     t->read_limit = 0;
     t->write_capacity = 0;
@@ -329,10 +340,35 @@ static void disown(stm_txn *t)
     t->magazine.free_nodes = NULL;
     t->magazine.kept = 0;
     stm_cond_setup(&t->waiter.cond);
+    t->parked.listed = false;
     stm_txn_abandon(t);
 }
 
-void stm_domain_fork_child(stm_domain *d, stm_txn *self)
+static bool is_own(const void *t, stm_txn **own, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (own[i] == t) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Records whose threads are gone are free; those of this thread stay as they are. */
+static void disown_others(stm_domain *d, stm_txn **own, size_t count)
+{
+    d->epoch.slots.free_slots = NULL;
+    for (stm_slot *s = stm_load(&d->epoch.slots.all); s != NULL; s = s->next) {
+        stm_txn *t = (stm_txn *)s;
+        if (!is_own(t, own, count)) {
+            disown(t);
+            s->next_free = d->epoch.slots.free_slots;
+            d->epoch.slots.free_slots = s;
+        }
+    }
+}
+
+void stm_domain_fork_child(stm_domain *d, stm_txn **own, size_t count)
 {
     /* Other threads may have been parked on these: start from fresh ones. */
     pthread_mutex_init(&d->clock.park_mutex, NULL);
@@ -341,24 +377,13 @@ void stm_domain_fork_child(stm_domain *d, stm_txn *self)
     pthread_cond_init(&d->epoch.retired.park_cond, NULL);
     stm_store(&d->clock.lock.state, 0);
     stm_store(&d->epoch.retired.lock.state, 0);
-    pthread_mutex_init(&d->protect.mutex, NULL);
-    stm_cond_setup(&d->protect.ended);
     pthread_mutex_init(&d->label_mutex, NULL);
     pthread_mutex_init(&d->epoch.slots.mutex, NULL);
-    d->protect.first = NULL;
-    d->protect.last = NULL;
-    stm_store(&d->protect.wanted, 0);
-    d->epoch.slots.free_slots = NULL;
-    for (stm_slot *s = stm_load(&d->epoch.slots.all); s != NULL; s = s->next) {
-        stm_txn *t = (stm_txn *)s;
-        if (t != self) {
-            disown(t);
-            s->next_free = d->epoch.slots.free_slots;
-            d->epoch.slots.free_slots = s;
-        }
-    }
+    stm_parking_fork_child(&d->parking, own, count);
+    stm_protect_fork_child(&d->protect, own, count);
+    disown_others(d, own, count);
     const void *holder = stm_load(&d->protect.holder);
-    if (holder != NULL && holder != self) {
+    if (holder != NULL && !is_own(holder, own, count)) {
         stm_protect_release(&d->protect); /* granted, but its thread did not know yet */
     }
 }

@@ -11,7 +11,8 @@
  *             end of that section, or the committer sees the mark.
  * INV-PROT-3  Hence the head of a marked cell, loaded after that, is the latest
  *             value until P ends, and P needs no validation.
- * INV-PROT-4  The end of P changes the epoch, which invalidates all marks.  An
+ * INV-PROT-4  The end of P (or of its attempt, if that is lost) changes the epoch,
+ *             which invalidates all marks.  An
  *             even epoch equals no mark, and epochs never repeat (64 bits).
  * INV-PROT-5  P waits for nobody but the end of one commit section, so those
  *             who wait for P wait for its body only.
@@ -156,6 +157,33 @@ void stm_protect_release(stm_protect *p)
     }
     pthread_cond_broadcast(&p->ended);
     pthread_mutex_unlock(&p->mutex);
+}
+
+void stm_protect_unmark(stm_protect *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    stm_store(&p->epoch, stm_load(&p->epoch) + 2); /* INV-PROT-4 */
+    pthread_cond_broadcast(&p->ended);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+void stm_protect_fork_child(stm_protect *p, struct stm_txn **own, size_t count)
+{
+    stm_waiter *all = p->first;
+    pthread_mutex_init(&p->mutex, NULL);
+    stm_cond_setup(&p->ended);
+    p->first = NULL;
+    p->last = NULL;
+    stm_store(&p->wanted, 0);
+    for (stm_waiter *w = all, *next; w != NULL; w = next) {
+        next = w->next;
+        for (size_t i = 0; i < count; i++) {
+            if (w->who == own[i]) {
+                enqueue(p, w); /* it forked in a hook of its wait */
+                break;
+            }
+        }
+    }
 }
 
 stm_status stm_protect_wait(stm_protect *p, uint64_t epoch, stm_waiter *waiter,

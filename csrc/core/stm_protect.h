@@ -26,6 +26,11 @@ void stm_protect_teardown(stm_protect *p);
 stm_status stm_protect_acquire(stm_protect *p, const void *who, uint32_t label, stm_waiter *waiter,
                                const stm_wait_limits *limits);
 void stm_protect_release(stm_protect *p);
+/* Clears the marks of the holder, which keeps the slot. */
+void stm_protect_unmark(stm_protect *p);
+/* In a forked child: the records that still wait for the slot. */
+struct stm_txn;
+void stm_protect_fork_child(stm_protect *p, struct stm_txn **own, size_t count);
 /* Waits until the holder of `epoch` is done. */
 stm_status stm_protect_wait(stm_protect *p, uint64_t epoch, stm_waiter *waiter,
                             const stm_wait_limits *limits);

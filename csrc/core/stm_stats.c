@@ -32,6 +32,8 @@ static void add(stm_stats *out, const stm_counters *c, double tick)
     out->upgrades += stm_load_rlx(&c->upgrades);
     out->waits += stm_load_rlx(&c->waits);
     out->seconds_waited += (double)stm_load_rlx(&c->waited_ns) / 1e9;
+    out->parks += stm_load_rlx(&c->parks);
+    out->wakes += stm_load_rlx(&c->wakes);
     out->seconds_lost += (double)stm_load_rlx(&c->lost_ticks) * tick;
 }
 
@@ -51,5 +53,6 @@ void stm_domain_stats(stm_domain *d, stm_stats *out)
     freed += stm_load_rlx(&d->nodes_freed);
     out->nodes = made - freed;
     out->retired = stm_load_rlx(&d->epoch.retired_count);
+    out->parked = stm_load(&d->parking.count);
     out->clock = stm_load(&d->clock.now);
 }

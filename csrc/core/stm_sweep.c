@@ -10,9 +10,10 @@
  * INV-SWEEP-1  A swept cell said `absent` at every version that a transaction,
  *              running or to come, can read: its head is at or below the horizon.
  * INV-SWEEP-2  The sweep is a commit like any other: under the lock, in the log,
- *              not over marks of the protected transaction.
+ *              not over marks of the protected transaction.  It wakes those who
+ *              sleep until a key comes: it will come in another cell.
  *
- * Guarded by tests/stm/test_dict_sweep.py.
+ * Guarded by tests/stm/test_dict_sweep.py, tests/c.
  */
 #include "stm_access.h"
 #include "stm_domain.h"
@@ -66,6 +67,16 @@ static uint32_t own_last(stm_txn *t, stm_cell **cells, stm_node **nodes, uint32_
     return count;
 }
 
+static void wake(stm_parking *p, uint64_t version, stm_cell **cells, uint32_t count, stm_cell *also)
+{
+    stm_buffered one = {.cell = also};
+    stm_parking_wake(p, version, &one, 1, NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        one.cell = cells[i];
+        stm_parking_wake(p, version, &one, 1, NULL);
+    }
+}
+
 uint32_t stm_cell_sweep(stm_txn *t, stm_value absent, stm_cell **cells, stm_node **nodes,
                         uint32_t count, stm_cell *also, stm_node **also_node, uint64_t *version)
 {
@@ -80,6 +91,7 @@ uint32_t stm_cell_sweep(stm_txn *t, stm_value absent, stm_cell **cells, stm_node
     stm_lock_acquire(&d->clock.lock);
     uint64_t now = stm_load_rlx(&d->clock.now) + 1; /* under the lock */
     uint64_t epoch = stm_protect_epoch(&d->protect);
+    bool must_wake = stm_parking_in_use(&d->parking);
     for (uint32_t i = 0; i < others && !is_marked(also, epoch); i++) {
         if (sweepable(cells[i], absent, horizon, epoch)) {
             push(cells[i], nodes[i], now);
@@ -95,5 +107,8 @@ uint32_t stm_cell_sweep(stm_txn *t, stm_value absent, stm_cell **cells, stm_node
         *version = now;
     }
     stm_section_end(&d->clock);
+    if (swept != 0 && must_wake) {
+        wake(&d->parking, now, cells, swept, also);
+    }
     return swept;
 }

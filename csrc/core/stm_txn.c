@@ -10,17 +10,20 @@
  *            changed since.  So what was committed before the block began is
  *            always seen; the first read decides, not the begin.
  * INV-TXN-3  A doomed attempt reads, writes and commits nothing more: every
- *            function answers STM_CONFLICT until restart or rollback.
+ *            function answers STM_CONFLICT until restart or rollback.  So does
+ *            one that waits, until it is revived (stm_nest.c) or parks.
  * INV-TXN-4  The host's release hook runs when the record is idle and holds no
- *            slot; it may use the record for another block.
+ *            slot; it may use the record for another block.  (Or when the host
+ *            asks for it in the middle of one: INV-NEST-5.)
  * INV-TXN-5  The protected slot is held from begin (or upgrade) to the end of
- *            the block; a restart keeps it.
+ *            the block; a restart keeps it, only parking gives it up.
  *
  * Guarded by tests/core/test_model.py, tests/core/test_txn.py.
  */
 #include "stm_txn.h"
 
 #include "stm_domain.h"
+#include "stm_nest.h"
 
 /* Ticks are about nanoseconds, within a factor of four everywhere. */
 static const uint64_t FIRST_LOOK_TICKS = 200000;
@@ -51,11 +54,15 @@ void stm_txn_free(stm_txn *t)
     if (t->state != STM_IDLE) {
         stm_rollback(t);
     }
+    stm_parking_leave(t);
     stm_magazine_release(&t->magazine);
     free(t->reads);
     free(t->writes);
+    free(t->undos);
     t->reads = NULL;
     t->writes = NULL;
+    t->undos = NULL;
+    t->undo_capacity = 0;
     t->read_capacity = 0;
     t->read_limit = 0;
     t->write_capacity = 0;
@@ -104,6 +111,7 @@ stm_wait_limits stm_txn_limits(stm_txn *t)
         .interruptible = (t->flags & STM_INTERRUPTIBLE) != 0,
         .waits = &t->counters.waits,
         .waited_ns = &t->counters.waited_ns,
+        .note = &t->wait,
     };
     return limits;
 }
@@ -128,6 +136,12 @@ static void start_attempt(stm_txn *t, bool at_clock)
     t->next_look = t->started + FIRST_LOOK_TICKS;
 }
 
+void stm_txn_next_attempt(stm_txn *t)
+{
+    start_attempt(t, true);
+    stm_count(&t->counters.attempts, 1);
+}
+
 static stm_status take_slot(stm_txn *t)
 {
     stm_wait_limits limits = stm_txn_limits(t);
@@ -144,6 +158,11 @@ uint64_t stm_txn_deadline(double timeout_s)
     return stm_now_ns() + (uint64_t)(timeout_s * 1e9);
 }
 
+bool stm_txn_expired(const stm_txn *t, double timeout_s)
+{
+    return !(timeout_s >= 0) && t->deadline_ns != UINT64_MAX && stm_now_ns() >= t->deadline_ns;
+}
+
 stm_status stm_begin(stm_txn *t, uint32_t flags, uint32_t label, double timeout_s)
 {
     if (stm_unlikely(t->state != STM_IDLE || t->pinned)) {
@@ -153,6 +172,8 @@ stm_status stm_begin(stm_txn *t, uint32_t flags, uint32_t label, double timeout_
     t->label = label;
     t->attempt = 0;
     t->lost = 0;
+    t->records_all = false;
+    t->wait = (stm_wait_note){0};
     t->conflict.cause = STM_CAUSE_NONE;
     t->deadline_ns = stm_txn_deadline(timeout_s);
     if (stm_unlikely(flags & STM_BEGIN_PROTECTED)) {
@@ -220,11 +241,19 @@ void stm_txn_drop_writes(stm_txn *t)
     stm_map_clear(&t->write_index);
 }
 
-static void forget_reads(stm_txn *t)
+void stm_txn_unwant_log(stm_txn *t)
 {
     if (t->wants_log) {
         t->wants_log = false;
         stm_fetch_add(&t->domain->log.wanted, (uint32_t)-1);
+    }
+}
+
+void stm_txn_forget_reads(stm_txn *t)
+{
+    stm_txn_unwant_log(t);
+    if (stm_unlikely(t->nests != 0)) {
+        stm_nest_forget(t);
     }
     t->read_count = 0;
     t->indexed = 0;
@@ -250,7 +279,7 @@ void stm_txn_finish(stm_txn *t)
     t->state = STM_IDLE;
     t->below = 0;
     stm_store_rel(&t->slot.active, STM_SLOT_IDLE); /* all reads are done */
-    forget_reads(t);
+    stm_txn_forget_reads(t);
     if (stm_unlikely(t->has_slot)) {
         t->has_slot = false;
         stm_protect_release(&t->domain->protect);
@@ -276,23 +305,30 @@ stm_status stm_restart(stm_txn *t, double timeout_s)
     count_loss(t);
     stm_txn_drop_writes(t);
     stm_store_rel(&t->slot.active, STM_SLOT_IDLE); /* lets others cut while we wait */
-    forget_reads(t);
+    stm_txn_forget_reads(t);
     t->state = STM_IDLE;
     t->attempt++;
     t->lost++;
     if (timeout_s >= 0) {
         t->deadline_ns = stm_txn_deadline(timeout_s);
     }
+    stm_status status = STM_OK;
     if (!t->has_slot && t->lost >= stm_load_rlx(&t->domain->lost_limit)) {
-        stm_status status = take_slot(t);
-        if (status != STM_OK) {
-            stm_txn_finish(t);
-            return status;
-        }
+        status = take_slot(t);
     }
-    start_attempt(t, true);
-    stm_count(&t->counters.attempts, 1);
+    if (status != STM_OK) {
+        stm_txn_finish(t);
+        return status;
+    }
+    stm_txn_next_attempt(t);
     return STM_OK;
+}
+
+void stm_unmark(stm_txn *t)
+{
+    if (t->state == STM_DOOMED && t->has_slot) {
+        stm_protect_unmark(&t->domain->protect);
+    }
 }
 
 void stm_rollback(stm_txn *t)
@@ -327,6 +363,18 @@ uint64_t stm_txn_read_version(stm_txn *t)
 size_t stm_txn_reads(stm_txn *t)
 {
     return t->read_count;
+}
+
+stm_cell *stm_txn_read_cell(stm_txn *t, size_t i)
+{
+    return i < t->read_count ? t->reads[i] : NULL;
+}
+
+void stm_txn_wait_info(stm_txn *t, stm_wait_info *out)
+{
+    out->for_change = t->wait.for_change;
+    out->holder_label = t->wait.holder_label;
+    out->seconds = (double)t->wait.ns / 1e9;
 }
 
 size_t stm_txn_writes(stm_txn *t)

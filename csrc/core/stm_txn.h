@@ -4,6 +4,7 @@
 
 #include "stm_epoch.h"
 #include "stm_log.h"
+#include "stm_park.h"
 #include "stm_protect.h"
 #include "stm_vec.h"
 
@@ -13,10 +14,12 @@ struct stm_domain {
     stm_clock clock;
     stm_protect protect;
     stm_epoch epoch;
+    stm_parking parking;
     alignas(STM_LINE) stm_log log; /* read-mostly from here on */
     stm_hooks hooks;
     _Atomic uint32_t bugs;
     _Atomic uint32_t lost_limit; /* K: lost attempts before the protected slot */
+    _Atomic uint32_t inject;     /* a fault: so many attempts of each block lose */
     uint64_t first_ticks;
     uint64_t first_ns;
     _Atomic(char *) labels[STM_LABELS]; /* append-only; written under label_mutex */
@@ -38,6 +41,9 @@ typedef struct {
     _Atomic uint64_t upgrades;
     _Atomic uint64_t waits;
     _Atomic uint64_t waited_ns;
+    _Atomic uint64_t parks;
+    _Atomic uint64_t parked_ns;
+    _Atomic uint64_t wakes;
     _Atomic uint64_t lost_ticks;
 } stm_counters;
 
@@ -58,14 +64,20 @@ struct stm_txn {
     stm_state state;
     uint32_t write_count;
     uint64_t rv;
-    uint64_t last; /* the newest version this record has seen */
+    uint64_t last;  /* the newest version this record has seen */
+    uint32_t nest;  /* serial of the open nested block (stm_nest.c); 0: none is */
+    uint32_t nests; /* serials given out in this attempt */
 
     alignas(STM_LINE) stm_domain *domain;
     stm_buffered *writes;
     uint32_t write_capacity;
     uint32_t read_capacity;
+    stm_undo *undos;
+    uint32_t undo_count;
+    uint32_t undo_capacity;
     stm_magazine magazine;
-    stm_node *garbage;  /* chains to release when the block has ended */
+    stm_node *garbage;  /* chains to release when the block has ended, or earlier
+                           by stm_nest_release */
     uint64_t started;   /* ticks */
     uint64_t next_look; /* ticks: when a long attempt extends by itself */
     uint64_t look_step;
@@ -80,7 +92,12 @@ struct stm_txn {
     bool fresh;    /* rv was taken from the clock since the block began */
     bool has_slot; /* holds the protected slot */
     bool pinned;
-    bool wants_log; /* counted in log.wanted */
+    bool wants_log;   /* counted in log.wanted */
+    bool records_all; /* a declared reader that waits: see stm_park.c */
+    bool must_wake;   /* somebody was parked while this commit was in its section */
+    stm_state before_retry;
+    stm_wait_note wait;
+    stm_parked parked;
     stm_trim_queue trim;
     stm_map read_index;
     stm_map write_index; /* used when write_count > STM_FEW_WRITES */
@@ -103,6 +120,14 @@ stm_status stm_txn_doom(stm_txn *t, stm_cause cause, stm_cell *c, uint64_t versi
  * what became garbage is released. */
 void stm_txn_finish(stm_txn *t);
 void stm_txn_drop_writes(stm_txn *t);
+/* Begins the next attempt of the block, at the clock. */
+void stm_txn_next_attempt(stm_txn *t);
+/* Forgets the reads, and what nested blocks remember. */
+void stm_txn_forget_reads(stm_txn *t);
+/* Nothing of a long read set has to be listed in the log any more. */
+void stm_txn_unwant_log(stm_txn *t);
+/* Has the block's own deadline passed?  timeout_s >= 0 stands in its place. */
+bool stm_txn_expired(const stm_txn *t, double timeout_s);
 stm_wait_limits stm_txn_limits(stm_txn *t);
 /* In nanoseconds of the monotonic clock; negative: never. */
 uint64_t stm_txn_deadline(double timeout_s);

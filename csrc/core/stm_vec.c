@@ -68,9 +68,9 @@ void stm_map_put(stm_map *m, const void *key, uint32_t number)
     uint32_t i = probe(m, key);
     if (m->keys[i] == NULL) {
         m->keys[i] = key;
-        m->numbers[i] = number;
         m->used++;
     }
+    m->numbers[i] = number;
 }
 
 uint32_t stm_map_get(const stm_map *m, const void *key)
@@ -86,7 +86,14 @@ void stm_map_clear(stm_map *m)
 {
     if (m->capacity > KEEP_CAPACITY) {
         stm_map_release(m);
-    } else if (m->used != 0) {
+    } else {
+        stm_map_empty(m);
+    }
+}
+
+void stm_map_empty(stm_map *m)
+{
+    if (m->used != 0) {
         memset(m->keys, 0, m->capacity * sizeof(*m->keys));
         m->used = 0;
     }

@@ -23,10 +23,12 @@ static inline uint32_t stm_hash_pointer(const void *p)
 
 /* False: no memory; the map is as it was. */
 bool stm_map_reserve(stm_map *m, uint32_t entries);
-/* Room must have been reserved.  Keeps the number that is there. */
+/* Room must have been reserved.  Overwrites the number that is there. */
 void stm_map_put(stm_map *m, const void *key, uint32_t number);
 uint32_t stm_map_get(const stm_map *m, const void *key);
 void stm_map_clear(stm_map *m);
+/* The same without giving memory back. */
+void stm_map_empty(stm_map *m);
 void stm_map_release(stm_map *m);
 
 /* Doubles (at least to `least`) an array of `size`-byte items.  NULL: no memory. */

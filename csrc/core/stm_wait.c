@@ -7,7 +7,7 @@
  * INV-WAIT-3  An interruptible sleeper asks the host every SLICE; the others
  *             sleep until they are woken, the deadline, or the long-wait notice.
  *
- * Guarded by tests/core/test_protect.py.
+ * Guarded by tests/core/test_protect.py, tests/core/test_park.py.
  */
 #include "stm_wait.h"
 
@@ -49,14 +49,26 @@ static bool sleep_once(const stm_wait_for *w, const stm_wait_limits *limits, uin
     return done;
 }
 
+/* The last one that was seen: it may be gone by now. */
+static void note_holder(const stm_wait_for *w, stm_wait_note *note)
+{
+    uint32_t label = w->who_blocks == NULL ? 0 : w->who_blocks(w->arg);
+    if (label != 0) {
+        note->holder_label = label;
+    }
+}
+
 stm_status stm_wait_until(const stm_wait_for *w, const stm_wait_limits *limits)
 {
     const stm_hooks *hooks = limits->hooks;
     uint64_t start = stm_now_ns();
-    bool told = false;
+    bool told = w->who_blocks == NULL;
     stm_status status = STM_TIMEOUT;
     stm_count(limits->waits, 1);
+    limits->note->for_change = w->who_blocks == NULL;
+    limits->note->holder_label = 0;
     for (;;) {
+        note_holder(w, limits->note);
         void *token = hooks != NULL && hooks->detach != NULL ? hooks->detach() : NULL;
         bool done = sleep_once(w, limits, start, told);
         int stop = hooks != NULL && hooks->attach != NULL ? hooks->attach(token) : 0;
@@ -79,6 +91,8 @@ stm_status stm_wait_until(const stm_wait_for *w, const stm_wait_limits *limits)
             }
         }
     }
-    stm_count(limits->waited_ns, stm_now_ns() - start);
+    uint64_t spent = stm_now_ns() - start;
+    stm_count(limits->waited_ns, spent);
+    limits->note->ns += spent;
     return status;
 }

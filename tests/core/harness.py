@@ -36,6 +36,7 @@ class State(IntEnum):
     READER = lib.STM_READER
     PROTECTED = lib.STM_PROTECTED
     DOOMED = lib.STM_DOOMED
+    WAITING = lib.STM_WAITING
 
 
 class Cause(IntEnum):
@@ -47,6 +48,7 @@ class Cause(IntEnum):
     UPGRADE = lib.STM_CAUSE_UPGRADE
     USER = lib.STM_CAUSE_USER
     INJECTED = lib.STM_CAUSE_INJECTED
+    RETRY = lib.STM_CAUSE_RETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,21 @@ class Stats:
     upgrades: int
     waits: int
     seconds_waited: float
+    parks: int
+    wakes: int
+    parked: int
     seconds_lost: float
     clock: int
     transactions: int
     nodes: int
     retired: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitInfo:
+    for_change: bool
+    holder_label: int
+    seconds: float
 
 
 class Txn:
@@ -105,6 +117,31 @@ class Txn:
 
     def doom(self, cause: Cause = Cause.USER) -> None:
         lib.stm_doom(self.raw, cause)
+
+    def nest_begin(self) -> tuple[Status, Any]:
+        savepoint = ffi.new("stm_savepoint *")
+        return Status(lib.stm_nest_begin(self.raw, savepoint)), savepoint
+
+    def nest(self) -> Any:
+        """Begin a nested block and require that it works."""
+        status, savepoint = self.nest_begin()
+        assert status is Status.OK, status
+        return savepoint
+
+    def nest_commit(self, savepoint: Any) -> None:
+        lib.stm_nest_commit(self.raw, savepoint)
+
+    def nest_rollback(self, savepoint: Any) -> None:
+        lib.stm_nest_rollback(self.raw, savepoint)
+
+    def nest_release(self) -> None:
+        lib.stm_nest_release(self.raw)
+
+    def retry(self) -> Status:
+        return Status(lib.stm_retry(self.raw))
+
+    def park(self, timeout: float = FOREVER) -> Status:
+        return Status(lib.stm_park(self.raw, timeout))
 
     def try_read(self, cell: Cell) -> tuple[Status, int]:
         status = Status(lib.stm_read(self.raw, cell, self._out))
@@ -164,6 +201,15 @@ class Txn:
     @property
     def writes(self) -> int:
         return int(lib.stm_txn_writes(self.raw))
+
+    def read_cell(self, place: int) -> Cell:
+        return lib.stm_txn_read_cell(self.raw, place)
+
+    @property
+    def wait_info(self) -> WaitInfo:
+        out = ffi.new("stm_wait_info *")
+        lib.stm_txn_wait_info(self.raw, out)
+        return WaitInfo(bool(out.for_change), out.holder_label, out.seconds)
 
     @property
     def conflict(self) -> Conflict:
@@ -255,6 +301,9 @@ class Domain:
     def lost_limit(self, attempts: int) -> None:
         lib.stm_domain_set_lost_limit(self.raw, attempts)
 
+    def inject_aborts(self, attempts: int) -> None:
+        lib.stm_domain_inject_aborts(self.raw, attempts)
+
     def collect(self) -> None:
         lib.stm_domain_collect(self.raw)
 
@@ -277,6 +326,14 @@ class Domain:
             lib.stm_cell_free(self.raw, cell)
         lib.stm_cell_free(self.raw, self._warm_up)
         lib.stm_domain_free(self.raw)
+
+
+def wait_to_park(txn: Txn, cells: list[Cell], flags: int = 0) -> None:
+    """Begin, read, and ask to wait for a change."""
+    assert txn.begin(flags) is Status.OK
+    for cell in cells:
+        txn.read(cell)
+    assert txn.retry() is Status.CONFLICT
 
 
 def versions(cell: Cell) -> int:

@@ -7,7 +7,7 @@ at which version a plain block starts, which the core may choose (`starts`, `sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness import Cause, State, Status
 
@@ -15,7 +15,9 @@ OK, CONFLICT, TIMEOUT = Status.OK, Status.CONFLICT, Status.TIMEOUT
 READ_ONLY, MISUSE = Status.READ_ONLY, Status.MISUSE
 IDLE, ACTIVE, SNAPSHOT = State.IDLE, State.ACTIVE, State.SNAPSHOT
 READER, PROTECTED, DOOMED = State.READER, State.PROTECTED, State.DOOMED
+WAITING = State.WAITING
 
+REFUSING = (IDLE, DOOMED, WAITING)
 WORD = (1 << 64) - 1
 BORN_NOW = 1 << 63
 FEW_READS = 64  # with more the core may find the conflict in the log instead of in the cells
@@ -33,6 +35,7 @@ class Write:
     value: int
     born: int
     is_add: bool
+    nest: int  # the nested block that wrote it
 
     @property
     def is_void(self) -> bool:
@@ -54,6 +57,14 @@ class Cell:
 
 
 @dataclass(slots=True)
+class Nested:
+    """An open nested block: what to go back to."""
+
+    serial: int
+    writes: dict[int, Write]
+
+
+@dataclass(slots=True)
 class Block:
     """A record and the attempt that it runs."""
 
@@ -66,12 +77,26 @@ class Block:
     has_slot: bool = False
     label: int = 0
     attempt: int = 0
+    lost: int = 0  # of these, how many lost a conflict
     reads: dict[int, None] = field(default_factory=dict)
     writes: dict[int, Write] = field(default_factory=dict)
+    nested: list[Nested] = field(default_factory=list)
+    nests: int = 0
+    before_retry: State = IDLE
+    records_all: bool = False  # a reader that has waited
     cause: Cause = Cause.NONE
     blamed: list[tuple[int | None, int]] = field(
         default_factory=list
     )  # (cell, version) that may be
+
+    @property
+    def serial(self) -> int:
+        return self.nested[-1].serial if self.nested else 0
+
+    def forget(self) -> None:
+        self.reads.clear()
+        self.writes.clear()
+        self.nested.clear()
 
 
 @dataclass(slots=True)
@@ -79,12 +104,15 @@ class Counts:
     commits: int = 0
     read_only: int = 0
     attempts: int = 0
-    by_cause: list[int] = field(default_factory=lambda: [0] * 8)
+    by_cause: list[int] = field(default_factory=lambda: [0] * 9)
     extensions: int = 0
     optional: int = 0  # more extensions that there may have been: those before a commit
     protected_attempts: int = 0
     upgrades: int = 0
     waits: int = 0
+    parks: int = 0
+    wakes: int = 0
+    parked: int = 0
 
 
 class Model:
@@ -108,7 +136,8 @@ class Model:
         b = self.blocks[n]
         if b.state is not IDLE:
             return MISUSE
-        b.read_only, b.label, b.attempt = read_only, label, 0
+        b.read_only, b.label, b.attempt, b.lost = read_only, label, 0, 0
+        b.records_all = False
         if protected and not self._take_slot(b):
             return TIMEOUT
         self._start(b, at_clock=read_only or protected)
@@ -143,10 +172,8 @@ class Model:
 
     def commit(self, n: int) -> Status:
         b = self.blocks[n]
-        if b.state is DOOMED:
-            return CONFLICT
-        if b.state is IDLE:
-            return MISUSE
+        if b.state in REFUSING:
+            return self._refused(b)
         writes = [c for c, w in b.writes.items() if not w.is_void]
         if not writes:
             self.counts.read_only += 1
@@ -193,10 +220,10 @@ class Model:
         if b.state is not DOOMED:
             return MISUSE
         self.counts.by_cause[b.cause] += 1
-        b.reads.clear()
-        b.writes.clear()
+        b.forget()
         b.attempt += 1
-        if b.attempt >= self.lost_limit and not b.has_slot and not self._take_slot(b):
+        b.lost += 1
+        if b.lost >= self.lost_limit and not b.has_slot and not self._take_slot(b):
             b.state = IDLE
             return TIMEOUT
         self._start(b, at_clock=True)
@@ -211,8 +238,10 @@ class Model:
 
     def _finish(self, b: Block) -> None:
         b.state = IDLE
-        b.reads.clear()
-        b.writes.clear()
+        b.forget()
+        self._give_up_slot(b)
+
+    def _give_up_slot(self, b: Block) -> None:
         if b.has_slot:
             b.has_slot = False
             self.slot = None
@@ -222,10 +251,8 @@ class Model:
         b = self.blocks[n]
         if b.state is PROTECTED or (b.state is READER and b.has_slot):
             return OK
-        if b.state is DOOMED:
-            return CONFLICT
-        if b.state is IDLE:
-            return MISUSE
+        if b.state in REFUSING:
+            return self._refused(b)
         if not self._take_slot(b):
             return TIMEOUT
         self.counts.upgrades += 1
@@ -239,6 +266,56 @@ class Model:
         b.state = PROTECTED
         self.counts.protected_attempts += 1
         return OK
+
+    # --- nesting and waiting ------------------------------------------------------------------
+
+    def nest_begin(self, n: int) -> Status:
+        b = self.blocks[n]
+        if b.state in REFUSING:
+            return self._refused(b)
+        b.nests += 1
+        b.nested.append(Nested(b.nests, {c: replace(w) for c, w in b.writes.items()}))
+        return OK
+
+    def nest_commit(self, n: int, level: int) -> None:
+        del self.blocks[n].nested[level:]
+
+    def nest_rollback(self, n: int, level: int) -> None:
+        b = self.blocks[n]
+        b.writes = b.nested[level].writes
+        del b.nested[level:]
+        if b.state is WAITING:
+            b.state = b.before_retry
+
+    def retry(self, n: int) -> Status:
+        b = self.blocks[n]
+        if b.state in REFUSING:
+            return self._refused(b)
+        b.before_retry, b.state = b.state, WAITING
+        return CONFLICT
+
+    def park(self, n: int) -> Status:
+        """Predict what happens when there is no time to sleep."""
+        b = self.blocks[n]
+        if b.state is not WAITING:
+            return MISUSE
+        self.counts.by_cause[Cause.RETRY] += 1
+        self._give_up_slot(b)
+        unrecorded = b.before_retry is SNAPSHOT
+        unrecorded |= b.before_retry is READER and not b.records_all
+        changed = b.before_retry is not PROTECTED and bool(self._overwritten(b))
+        b.records_all = b.read_only
+        if not unrecorded and not changed:
+            self.counts.parks += 1
+            self._finish(b)
+            return TIMEOUT
+        b.forget()
+        b.attempt += 1
+        self._start(b, at_clock=True)
+        return OK
+
+    def _refused(self, b: Block) -> Status:
+        return MISUSE if b.state is IDLE else CONFLICT
 
     # --- losing -------------------------------------------------------------------------------
 
@@ -275,8 +352,8 @@ class Model:
 
     def read(self, n: int, c: int) -> tuple[Status, int]:
         b = self.blocks[n]
-        if b.state in (IDLE, DOOMED):
-            return (MISUSE if b.state is IDLE else CONFLICT), 0
+        if b.state in REFUSING:
+            return self._refused(b), 0
         own = b.writes.get(c)
         if own is not None and not own.is_add:
             return OK, own.value
@@ -288,7 +365,7 @@ class Model:
             b.state = SNAPSHOT
         if b.state is PROTECTED:
             self.marks.add(c)
-        if b.state in (ACTIVE, PROTECTED):
+        if b.state in (ACTIVE, PROTECTED) or (b.state is READER and b.records_all):
             b.reads[c] = None
         return OK, self._seen(b, c).value
 
@@ -304,16 +381,16 @@ class Model:
 
     def peek(self, n: int, c: int) -> tuple[Status, int, int]:
         b = self.blocks[n]
-        if b.state in (IDLE, DOOMED):
-            return (MISUSE if b.state is IDLE else CONFLICT), 0, 0
+        if b.state in REFUSING:
+            return self._refused(b), 0, 0
         seen = self._seen(b, c)
         return OK, seen.value, seen.born
 
     def _may_write(self, b: Block) -> Status:
         if b.state is SNAPSHOT:
             return self._doom(b, Cause.SNAPSHOT_WRITE, [(None, 0)])
-        if b.state in (IDLE, DOOMED):
-            return MISUSE if b.state is IDLE else CONFLICT
+        if b.state in REFUSING:
+            return self._refused(b)
         return READ_ONLY if b.read_only else OK
 
     def write(self, n: int, c: int, value: int, born: int = 0) -> tuple[Status, int]:
@@ -323,8 +400,9 @@ class Model:
         if status is not OK:
             return status, 0
         own = b.writes.get(c)
-        replaced = 0 if own is None or self.cells[c].is_raw else own.value
-        b.writes[c] = Write(value, born, is_add=False)
+        kept = own is None or own.nest < b.serial  # to go back to
+        replaced = 0 if own is None or kept or self.cells[c].is_raw else own.value
+        b.writes[c] = Write(value, born, is_add=False, nest=b.serial)
         return OK, replaced
 
     def add(self, n: int, c: int, delta: int) -> Status:
@@ -332,8 +410,9 @@ class Model:
         status = self._may_write(b)
         if status is not OK or not self.cells[c].is_raw:
             return status if status is not OK else MISUSE
-        own = b.writes.setdefault(c, Write(0, 0, is_add=True))
+        own = b.writes.setdefault(c, Write(0, 0, is_add=True, nest=0))
         own.value = (own.value + delta) & WORD
+        own.nest = max(own.nest, b.serial)
         return OK
 
     # --- outside of blocks --------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Drives the core and its model with the same program, step by step, and compares everything.
 
 A program is a string of bytes, so that it is cheap to draw: `HEADER` bytes for the set-up, then
-`STEP` bytes per step. Zeros are steps that do nothing, so what a failure is shrunk to is short.
+`STEP` bytes per step. Zeros are steps that do nothing, so a failure shrinks well.
 Most steps that the core would refuse as misuse are turned into something that makes sense. A
 `Discrepancy` prints a straight-line script of calls of the core that shows it.
 """
@@ -24,6 +24,7 @@ RAW, HANDLES = 4, 2  # cells
 FILLERS = 70  # more cells, in some programs: enough that the core indexes the read set
 WIDE = 12  # of them are written at once: more than the log lists when its ring is small
 NEVER = 1000  # lost attempts
+DEPTH = 5  # nested blocks
 MANY = 1 << 32  # handles are numbers from here on
 
 
@@ -58,6 +59,7 @@ class Run:
         self.out = ffi.new("stm_value *")
         self.born = ffi.new("uint64_t *")
         self.found = ffi.new("stm_conflict *")
+        self.s = [[ffi.new("stm_savepoint *") for _ in range(DEPTH)] for _ in range(RECORDS)]
         self.domain = Domain(log=self.ring, release=self.released.append)
         self.domain.plant(bugs)
         self.domain.lost_limit(self.lost_limit)
@@ -97,8 +99,11 @@ class Run:
                     self.begin(step)
                 elif wanted is Wanted.RUNNING and state is State.DOOMED:
                     self.restart(step)
+                elif wanted is Wanted.RUNNING and state is State.WAITING:
+                    (self.nest_rollback if step.arg & 16 else self.park)(step)
                 elif (wanted is Wanted.IDLE and state is not State.IDLE) or (
-                    wanted is Wanted.DOOMED and state is not State.DOOMED
+                    (wanted is Wanted.DOOMED and state is not State.DOOMED)
+                    or (wanted is Wanted.WAITING and state is not State.WAITING)
                 ):
                     operation = Run.read
             operation(self, step)
@@ -199,7 +204,8 @@ class Run:
 
     def set(self, s: Step) -> None:
         """Commit; an idle record writes one cell in a block of its own."""
-        if self.model.blocks[s.n].state is State.IDLE and s.arg & 15:
+        state = self.model.blocks[s.n].state
+        if state is State.IDLE and s.arg & 15:
             self.begin(s)
             self.write(s)
         self.commit(s)
@@ -222,6 +228,55 @@ class Run:
         text = f"lib.stm_doom(t[{s.n}], {Cause.INJECTED.value})"
         self.call(text, lib.stm_doom(self.t[s.n], Cause.INJECTED), None)
         self.after(s.n, was)
+
+    def nest_begin(self, s: Step) -> None:
+        level = len(self.model.blocks[s.n].nested)
+        if level == DEPTH:
+            self.nest_rollback(s)
+            return
+        expected = self.model.nest_begin(s.n)
+        got = lib.stm_nest_begin(self.t[s.n], self.s[s.n][level])
+        self.call(f"lib.stm_nest_begin(t[{s.n}], s[{s.n}][{level}])", got, expected)
+        self.compare(s.n)
+
+    def _level(self, s: Step) -> int:
+        """Return the innermost open level, now and then the one around it; -1: none."""
+        levels = len(self.model.blocks[s.n].nested)
+        return levels - 2 if levels > 1 and s.arg & 96 == 96 else levels - 1
+
+    def nest_commit(self, s: Step) -> None:
+        level = self._level(s)
+        if level < 0:
+            self.nest_begin(s)
+            return
+        self.model.nest_commit(s.n, level)
+        got = lib.stm_nest_commit(self.t[s.n], self.s[s.n][level])
+        self.call(f"lib.stm_nest_commit(t[{s.n}], s[{s.n}][{level}])", got, None)
+        self.compare(s.n)
+
+    def nest_rollback(self, s: Step) -> None:
+        level = self._level(s)
+        if level < 0:
+            self.nest_begin(s)
+            return
+        self.model.nest_rollback(s.n, level)
+        got = lib.stm_nest_rollback(self.t[s.n], self.s[s.n][level])
+        self.call(f"lib.stm_nest_rollback(t[{s.n}], s[{s.n}][{level}])", got, None)
+        self.compare(s.n)
+
+    def nest_release(self, s: Step) -> None:
+        self.call(f"lib.stm_nest_release(t[{s.n}])", lib.stm_nest_release(self.t[s.n]), None)
+        self.compare(s.n)
+
+    def retry(self, s: Step) -> None:
+        expected = self.model.retry(s.n)
+        self.call(f"lib.stm_retry(t[{s.n}])", lib.stm_retry(self.t[s.n]), expected)
+        self.compare(s.n)
+
+    def park(self, s: Step) -> None:
+        expected = self.model.park(s.n)
+        self.call(f"lib.stm_park(t[{s.n}], {NOW})", lib.stm_park(self.t[s.n], NOW), expected)
+        self.started(s.n, expected)
 
     def check_handle(self, c: int, value: int) -> None:
         if value in self.released and not self.model.cells[c].is_raw:
@@ -375,6 +430,7 @@ class Run:
             f"lib.stm_domain_plant(d, {self.bugs})",
             f"lib.stm_domain_set_lost_limit(d, {self.lost_limit})",
             f"t = [lib.stm_txn_new(d) for _ in range({RECORDS})]",
+            f's = [[ffi.new("stm_savepoint *") for _ in range({DEPTH})] for _ in t]',
             "c = [",
             *cells,
             "]",
@@ -405,6 +461,7 @@ class Wanted(Enum):
     IDLE = 1
     RUNNING = 2
     DOOMED = 3
+    WAITING = 4
 
 
 def _table(*weights: tuple[int, Callable[[Run, Step], None], Wanted]) -> list[Any]:
@@ -418,19 +475,25 @@ OPERATIONS = _table(
     (14, Run.begin, Wanted.IDLE),
     (8, Run.begin_reader, Wanted.IDLE),
     (5, Run.begin_protected, Wanted.IDLE),
-    (64, Run.read, Wanted.RUNNING),
+    (49, Run.read, Wanted.RUNNING),
     (10, Run.peek, Wanted.RUNNING),
-    (37, Run.write, Wanted.RUNNING),
+    (35, Run.write, Wanted.RUNNING),
     (8, Run.write_born, Wanted.RUNNING),
-    (20, Run.add, Wanted.RUNNING),
-    (44, Run.set, Wanted.ANY),
+    (16, Run.add, Wanted.RUNNING),
+    (36, Run.set, Wanted.ANY),
     (6, Run.restart, Wanted.DOOMED),
     (4, Run.rollback, Wanted.ANY),
     (6, Run.make_irrevocable, Wanted.RUNNING),
+    (11, Run.nest_begin, Wanted.RUNNING),
+    (5, Run.nest_commit, Wanted.RUNNING),
+    (6, Run.nest_rollback, Wanted.RUNNING),
+    (3, Run.nest_release, Wanted.ANY),
+    (4, Run.retry, Wanted.RUNNING),
+    (3, Run.park, Wanted.WAITING),
     (6, Run.pinned_read, Wanted.ANY),
     (5, Run.collect, Wanted.ANY),
     (2, Run.free_cell, Wanted.ANY),
     (2, Run.doom, Wanted.ANY),
-    (9, Run.read_fillers, Wanted.RUNNING),
+    (6, Run.read_fillers, Wanted.RUNNING),
     (5, Run.write_fillers, Wanted.RUNNING),
 )

@@ -61,6 +61,8 @@ class Scenario:
         assert ffi.string(lib.stm_label_text(d, label)) == b"scenario"
         self.large_block(t, writer, raw, handles)
         self.lost_block(t, writer, raw)
+        self.nested_blocks(t, raw, handles)
+        self.waiting_block(t, writer, raw)
         assert [self.read_alone(writer, cell) for cell in raw[:3]] == [1000, 77, 3]
         for cell in (*raw, *handles):
             lib.stm_cell_free(d, cell)
@@ -107,6 +109,42 @@ class Scenario:
         assert lib.stm_restart(t, NOW) == Status.OK
         self.call(lib.stm_make_irrevocable, t, NOW)
         lib.stm_rollback(t)
+
+    def nested_blocks(self, t: Any, raw: list[Any], handles: list[Any]) -> None:
+        """Write everything twice in nested blocks, and undo it."""
+        points = [ffi.new("stm_savepoint *") for _ in range(2)]
+        self.call(lib.stm_begin, t, 0, 0, NOW)
+        self.call(lib.stm_add, t, raw[0], 1)
+        for point in points:
+            self.call(lib.stm_nest_begin, t, point)
+            for number, cell in enumerate(handles):
+                self.call(lib.stm_write, t, cell, 201 + number, self.out)
+                assert self.out[0] == 0
+            for cell in raw[:40]:
+                self.call(lib.stm_add, t, cell, 1)
+        self.call(lib.stm_read, t, raw[0], self.out)
+        assert self.out[0] == 1003
+        lib.stm_nest_commit(t, points[1])
+        lib.stm_nest_rollback(t, points[0])
+        self.call(lib.stm_read, t, raw[0], self.out)
+        assert (self.out[0], lib.stm_txn_writes(t)) == (1001, 1)
+        lib.stm_nest_release(t)
+        assert sorted(self.released[-40:]) == sorted([*range(201, 221)] * 2)
+        del self.released[-40:]
+        lib.stm_rollback(t)
+
+    def waiting_block(self, t: Any, writer: Any, raw: list[Any]) -> None:
+        """Park a reader: it records what it reads, and indexes it if it can."""
+        self.call(lib.stm_begin, t, lib.STM_BEGIN_READ_ONLY, 0, NOW)
+        for status in (Status.OK, Status.OK, Status.TIMEOUT):
+            for cell in raw[3:]:
+                self.call(lib.stm_read, t, cell, self.out)
+            assert lib.stm_retry(t) == Status.CONFLICT
+            if status is Status.OK:
+                self.call(lib.stm_begin, writer, 0, 0, NOW)
+                self.call(lib.stm_add, writer, raw[50], 1)
+                assert lib.stm_commit(writer) == Status.OK
+            assert lib.stm_park(t, NOW) == status
 
     def read_alone(self, t: Any, cell: Any) -> int:
         lib.stm_pin(t)

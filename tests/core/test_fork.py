@@ -19,7 +19,7 @@ def fork(domain, own, in_child):
     if pid == 0:
         code = 1
         try:
-            lib.stm_domain_fork_child(domain.raw, own.raw)
+            lib.stm_domain_fork_child(domain.raw, ffi.new("stm_txn *[]", [own.raw]), 1)
             in_child()
             code = 0
         except BaseException:
