@@ -136,6 +136,17 @@ def work_loop(pairs: list[tuple[Any, Any]], steps: int, count: int) -> None:
         count -= len(pairs)
 
 
+def with_work_loop(pairs: list[tuple[Any, Any]], steps: int, count: int) -> None:
+    """Do the same as `work_loop` in a `with` block, which is executed again when it loses."""
+    while count > 0:
+        for source, target in pairs if count >= len(pairs) else pairs[:count]:
+            with ame.atomic():
+                source.value -= 1
+                calibration(steps)
+                target.value += 1
+        count -= len(pairs)
+
+
 @ame.atomic
 def increment(counts: ame.Dict[int, int], key: int) -> None:
     counts[key] += 1

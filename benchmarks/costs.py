@@ -42,6 +42,7 @@ from _bodies import (
     transfer_loop,
     with_atomic_loop,
     with_lock_loop,
+    with_work_loop,
     work_loop,
     write_items,
     write_loop,
@@ -189,6 +190,21 @@ def steps_for(seconds: float) -> int:
     return max(1, count_for(elapsed_ns, 0.005) * int(seconds * 1e9) // 5_000_000)
 
 
+def cost_of_with_blocks(plan: Plan) -> list[Row]:
+    """Compare `with ame.atomic()` with a decorated function, the same body in both."""
+    pairs = make_pairs(ame.Ref, ACCOUNTS)
+    rows = []
+    for micros in 2, 10:
+        steps = steps_for(micros * 1e-6)
+        function, block = f"@ame.atomic, {micros} us of work", f"with, {micros} us of work"
+        figures = per_operation(
+            {function: bind(work_loop, pairs, steps), block: bind(with_work_loop, pairs, steps)},
+            plan,
+        )
+        rows += rows_of("a transfer with work, one thread", figures, {block: function})
+    return rows
+
+
 def cost_of_two_threads(plan: Plan) -> list[Row]:
     """Compare the total of two threads with one; each thread has its own accounts or keys."""
     lock = threading.Lock()
@@ -207,11 +223,14 @@ def cost_of_two_threads(plan: Plan) -> list[Row]:
     def working(steps: int) -> Callable[[int], Body]:
         return lambda number: bind(work_loop, make_pairs(ame.Ref, half, number), steps)
 
+    def with_block(steps: int) -> Callable[[int], Body]:
+        return lambda number: bind(with_work_loop, make_pairs(ame.Ref, half, number), steps)
+
     def keys(number: int) -> Body:
         return bind(increment_loop, counts, [number * half + n for n in range(half)])
 
     short, long = steps_for(2e-6), steps_for(10e-6)
-    goal = None if GIL else 1.2
+    goal, good = (None, None) if GIL else (1.2, 1.7)
     cases: list[tuple[str, Callable[[int], Body], bool, float | None]] = [
         ("arithmetic: what the machine gives", lambda _: calibration, False, None),
         ("plain call", lambda _: bind(call_loop, plain_nothing), False, None),
@@ -222,6 +241,8 @@ def cost_of_two_threads(plan: Plan) -> list[Row]:
         ("the same under one lock", locked, False, None),
         ("disjoint transfers and 2 us of work", working(short), False, goal),
         ("disjoint transfers and 10 us of work", working(long), False, goal),
+        ("the same with block, own Refs, 2 us of work", with_block(short), False, good),
+        ("the same with block, own Refs, 10 us of work", with_block(long), False, good),
         ("Dict increments, distinct keys", keys, False, None),
     ]
     section = "two threads, per operation in total; ratio: throughput of two over one"
@@ -287,6 +308,7 @@ SECTIONS = [
     cost_of_blocks,
     cost_of_large_reads,
     cost_of_transfers,
+    cost_of_with_blocks,
     cost_of_two_threads,
     cost_of_loops,
     cost_of_dicts,

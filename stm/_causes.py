@@ -24,6 +24,8 @@ class Cause(IntEnum):
     """An exception left the block."""
     INJECTED = 7
     """A test asked for it."""
+    RETRY = 8
+    """It asked to wait until something that it had read changes."""
 
 
 CONFLICTS: Final = frozenset(

@@ -8,11 +8,13 @@ collector, fork, exit) are registered here.
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import os
 import sys
 import warnings
 from collections import abc
+from typing import Any
 
 from stm import _core, _errors
 
@@ -23,6 +25,9 @@ _ERRORS = (
     "IrrevocableError",
     "OpenBlockError",
     "ReadOnlyError",
+    "TransactionError",
+    "UntrackedMutable",
+    "BlockRerun",
 )
 
 
@@ -53,6 +58,30 @@ def _hide_aborts() -> None:
     sys.unraisablehook = hook
 
 
+def _refuse_inside(name: str) -> None:
+    """Makes a function of `os` that forks raise inside of a block.
+
+    The child would hold one half of a transaction, whose other half ends in the parent.  Python
+    has no hook that can refuse a fork but audit hooks, which would cost every audited call of the
+    program something.
+    """
+    fork = getattr(os, name, None)
+    if fork is None:
+        return
+
+    @functools.wraps(fork)
+    def checked() -> Any:
+        if _core.in_transaction():
+            where = _core.block_info()[1]
+            raise _errors.OpenBlockError(
+                f"os.{name}() inside of {where}: the block would end twice, in parent and child; "
+                "fork before it or in ame.on_commit()"
+            )
+        return fork()
+
+    setattr(os, name, checked)
+
+
 def install() -> None:
     """Adds the types to `stm._core`; does nothing the second time.
 
@@ -69,6 +98,8 @@ def install() -> None:
     for name in _ERRORS:
         setattr(_core, name, getattr(_errors, name))
     _core._long_wait = _long_wait
+    _core._limit_error = _errors.limit_error
+    _core._strict_error = _errors.strict_error
     if _core.lib.stmpy_install(id(_core)) != 0:
         raise ImportError("stm._core could not be installed; the reason stands above")
     _hide_aborts()
@@ -78,5 +109,7 @@ def install() -> None:
     abc.ItemsView.register(_core.DictItems)
     gc.callbacks.append(_core._on_collection)
     atexit.register(_core._quit)
+    for name in ("fork", "forkpty"):
+        _refuse_inside(name)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_core._after_fork_child)

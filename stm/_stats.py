@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple, final
 
 from stm import _core
 from stm._causes import CONFLICTS, Cause
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+@final
+class Stats(NamedTuple):
     """Counts since the start of the process, or, as a difference, since an earlier `stats()`.
 
     Attributes:
@@ -22,8 +22,11 @@ class Stats:
         aborts_by_cause: how many for each `Cause`.
         protected: attempts that ran in the protected slot and so could not lose.
         waits: waits for the protected transaction, or for its slot.
+        parks: sleeps until something that a block had read changes.
+        wakes: of these, sleeps that a commit ended (others reached their deadline).
+        parked: transactions that sleep so now; of a difference: now less then.
         seconds_lost: seconds spent in attempts that lost a conflict, summed over threads.
-        seconds_waited: seconds spent in those waits, summed over threads.
+        seconds_waited: seconds spent in `waits`, summed over threads.
     """
 
     commits: int
@@ -33,6 +36,9 @@ class Stats:
     aborts_by_cause: Mapping[Cause, int]
     protected: int
     waits: int
+    parks: int
+    wakes: int
+    parked: int
     seconds_lost: float
     seconds_waited: float
 
@@ -53,6 +59,9 @@ class Stats:
             ),
             protected=self.protected - earlier.protected,
             waits=self.waits - earlier.waits,
+            parks=self.parks - earlier.parks,
+            wakes=self.wakes - earlier.wakes,
+            parked=self.parked - earlier.parked,
             seconds_lost=self.seconds_lost - earlier.seconds_lost,
             seconds_waited=self.seconds_waited - earlier.seconds_waited,
         )
@@ -76,6 +85,9 @@ def stats() -> Stats:
         aborts_by_cause=MappingProxyType({c: raw.aborts_by_cause[c] for c in Cause}),
         protected=raw.protected_attempts,
         waits=raw.waits,
+        parks=raw.parks,
+        wakes=raw.wakes,
+        parked=raw.parked,
         seconds_lost=raw.seconds_lost,
         seconds_waited=raw.seconds_waited,
     )

@@ -21,6 +21,7 @@
 #include "stmpy_dict.h"
 
 #include "stmpy_pair.h"
+#include "stmpy_strict.h"
 
 PyTypeObject *stmpy_dict_type;
 
@@ -56,7 +57,7 @@ static stmpy_entry *read_key(stmpy_thread *th, const one_key *op, stm_value *v)
         if (e == NULL) {
             return NULL;
         }
-        stm_status status = stm_read_fast(th->txn, &e->cell, v);
+        stm_status status = stm_read_fast(th->block.txn, &e->cell, v);
         if (stm_unlikely(status != STM_OK)) {
             stmpy_raise(status);
             return NULL;
@@ -71,9 +72,9 @@ static stmpy_entry *read_key(stmpy_thread *th, const one_key *op, stm_value *v)
 static int note_change(stmpy_thread *th, stmpy_dict *d, int64_t by)
 {
     stm_value unused;
-    stm_status status = stm_add(th->txn, &d->index->size, by);
+    stm_status status = stm_add(th->block.txn, &d->index->size, by);
     if (status == STM_OK) {
-        status = stm_write(th->txn, &d->index->shape, (stm_value)++th->births, &unused);
+        status = stm_write(th->block.txn, &d->index->shape, (stm_value)++th->block.births, &unused);
     }
     return status == STM_OK ? 0 : stmpy_fail(status);
 }
@@ -82,7 +83,8 @@ static int note_change(stmpy_thread *th, stmpy_dict *d, int64_t by)
 static int write_entry(stmpy_thread *th, stmpy_entry *e, PyObject *stored, uint64_t born)
 {
     stm_value replaced;
-    stm_status status = stm_write_born(th->txn, &e->cell, stmpy_handle(stored), born, &replaced);
+    stm_status status =
+        stm_write_born(th->block.txn, &e->cell, stmpy_handle(stored), born, &replaced);
     if (stm_unlikely(status != STM_OK)) {
         Py_XDECREF(stored);
         return stmpy_fail(status);
@@ -93,6 +95,9 @@ static int write_entry(stmpy_thread *th, stmpy_entry *e, PyObject *stored, uint6
 
 static int insert(stmpy_thread *th, const one_key *op, stmpy_entry *e, PyObject *value)
 {
+    if (stmpy_check_strict(value, "a value of a Dict") < 0) {
+        return -1;
+    }
     PyObject *stored = Py_NewRef(value);
     if (!stmpy_same_key(e->key, op->key)) {
         stored = stmpy_pair_new(op->key, stored);
@@ -104,11 +109,14 @@ static int insert(stmpy_thread *th, const one_key *op, stmpy_entry *e, PyObject 
         Py_DECREF(stored);
         return -1;
     }
-    return write_entry(th, e, stored, STM_BORN_NOW | th->births);
+    return write_entry(th, e, stored, STM_BORN_NOW | th->block.births);
 }
 
 static int replace(stmpy_thread *th, stmpy_entry *e, stm_value old, PyObject *value)
 {
+    if (stmpy_check_strict(value, "a value of a Dict") < 0) {
+        return -1;
+    }
     if (stmpy_same_value(stmpy_pair_value(old), value)) {
         return 0; /* not a write; the cell has been read */
     }
@@ -122,7 +130,7 @@ static int replace(stmpy_thread *th, stmpy_entry *e, stm_value old, PyObject *va
         }
     }
     uint64_t born;
-    stm_status status = stm_peek(th->txn, &e->cell, &old, &born);
+    stm_status status = stm_peek(th->block.txn, &e->cell, &old, &born);
     if (status != STM_OK) {
         Py_DECREF(stored);
         return stmpy_fail(status);
@@ -233,7 +241,8 @@ static PyObject *run_one(one_key *op, stmpy_body body)
         return NULL;
     }
     /* Joined without going through run_block: this is the hot path. */
-    return stm_likely(th->depth > 0) ? body(th, op) : stmpy_run_block(th, 0, 0, body, op);
+    return stm_likely(th->block.depth > 0) ? body(th, op)
+                                           : stmpy_run_block(th, &stmpy_no_options, NULL, body, op);
 }
 
 /* Outside of any block, with a key that needs no Python code to compare: one
@@ -242,22 +251,22 @@ static bool glance(one_key *op, PyObject **value)
 {
     stmpy_thread *th = stmpy_thread_get();
     *value = NULL;
-    if (th == NULL || th->depth > 0) {
+    if (th == NULL || th->block.depth > 0) {
         PyErr_Clear();
         return false;
     }
     stmpy_entry *e;
     stm_value v = STMPY_ABSENT;
-    stm_pin(th->txn);
+    stm_pin(th->block.txn);
     bool decided = stmpy_index_find_simple(op->dict->index, op->key, op->hash, &e) != 0;
     if (decided && e != NULL) {
-        v = stm_pinned_read(th->txn, &e->cell);
+        v = stm_pinned_read(th->block.txn, &e->cell);
         decided = v != STMPY_SWEPT;
     }
     if (decided && v != STMPY_ABSENT) {
         *value = Py_NewRef(stmpy_pair_value(v));
     }
-    stm_unpin(th->txn);
+    stm_unpin(th->block.txn);
     return decided;
 }
 
@@ -276,7 +285,8 @@ static PyObject *look_up(one_key *op)
     if (th == NULL) {
         return NULL;
     }
-    return th->depth > 0 ? get_body(th, op) : stmpy_run_block(th, 0, 0, get_body, op);
+    return th->block.depth > 0 ? get_body(th, op)
+                               : stmpy_run_block(th, &stmpy_no_options, NULL, get_body, op);
 }
 
 static PyObject *dict_subscript(PyObject *d, PyObject *key)
@@ -428,6 +438,7 @@ static PyMethodDef dict_methods[] = {
     {"items", stmpy_dict_items, METH_NOARGS,
      "items($self)\n--\n\nReturns a view of the (key, value) pairs."},
     {"__reversed__", stmpy_dict_reversed, METH_NOARGS, NULL},
+    {"_cells", stmpy_dict_cells, METH_NOARGS, NULL},
     {"__reduce__", stmpy_dict_reduce, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},

@@ -37,6 +37,8 @@ PyObject *stmpy_dict_clear(PyObject *d, PyObject *unused);
 PyObject *stmpy_dict_copy(PyObject *d, PyObject *unused);
 PyObject *stmpy_dict_popitem(PyObject *d, PyObject *unused);
 PyObject *stmpy_dict_repr(PyObject *d);
+/* {address of a cell: (key,), or None for its size}, for messages (stm/_owners.py). */
+PyObject *stmpy_dict_cells(PyObject *d, PyObject *unused);
 PyObject *stmpy_dict_compare(PyObject *a, PyObject *b, int op);
 PyObject *stmpy_dict_reduce(PyObject *d, PyObject *unused);
 Py_ssize_t stmpy_dict_mp_length(PyObject *d);

@@ -9,6 +9,7 @@
  */
 #include "stmpy_dict.h"
 #include "stmpy_pair.h"
+#include "stmpy_strict.h"
 
 /* --- gathering ----------------------------------------------------------------------- */
 
@@ -34,11 +35,11 @@ static int by_birth(const void *a, const void *b)
 static int look(stmpy_thread *th, stmpy_entry *e, bool with_values, found *f)
 {
     stm_value v;
-    stm_status status = stm_peek(th->txn, &e->cell, &v, &f->born);
+    stm_status status = stm_peek(th->block.txn, &e->cell, &v, &f->born);
     if (status == STM_OK && v > STMPY_SWEPT && with_values) {
-        status = stm_read_fast(th->txn, &e->cell, &v);
+        status = stm_read_fast(th->block.txn, &e->cell, &v);
         if (status == STM_OK) { /* it may have moved on to a newer version */
-            status = stm_peek(th->txn, &e->cell, &v, &f->born);
+            status = stm_peek(th->block.txn, &e->cell, &v, &f->born);
         }
     }
     if (status != STM_OK) {
@@ -57,7 +58,7 @@ static int look(stmpy_thread *th, stmpy_entry *e, bool with_values, found *f)
 static int gather(stmpy_thread *th, stmpy_dict *d, bool with_values, harvest *h)
 {
     stm_value shape;
-    stm_status status = stm_read_fast(th->txn, &d->index->shape, &shape);
+    stm_status status = stm_read_fast(th->block.txn, &d->index->shape, &shape);
     if (status != STM_OK) {
         return stmpy_fail(status);
     }
@@ -143,8 +144,41 @@ PyObject *stmpy_dict_list(stmpy_dict *d, stmpy_part part)
     if (th == NULL) {
         return NULL;
     }
-    uint32_t flags = th->depth > 0 ? 0 : STM_BEGIN_READ_ONLY;
-    return stmpy_run_block(th, flags, 0, list_body, &what);
+    return stmpy_run_block(th, &stmpy_reading, NULL, list_body, &what);
+}
+
+static int add_cell(PyObject *cells, const stm_cell *c, PyObject *key)
+{
+    PyObject *number = PyLong_FromVoidPtr((void *)(uintptr_t)c);
+    int status = number == NULL ? -1 : PyDict_SetItem(cells, number, key);
+    Py_XDECREF(number);
+    return status;
+}
+
+static PyObject *cells_body(stmpy_thread *th, void *arg)
+{
+    stmpy_index *x = ((stmpy_dict *)arg)->index;
+    stmpy_table *t = stmpy_index_table(x);
+    uint32_t used = stm_load_acq(&t->used);
+    PyObject *cells = PyDict_New();
+    int status = cells == NULL ? -1 : add_cell(cells, &x->shape, Py_None);
+    status = status < 0 ? -1 : add_cell(cells, &x->size, Py_None);
+    for (uint32_t i = 0; status == 0 && i < used; i++) {
+        stmpy_entry *e = stm_load_acq(&t->order[i]); /* alive as long as this block runs */
+        PyObject *key = PyTuple_Pack(1, e->key);
+        status = key == NULL ? -1 : add_cell(cells, &e->cell, key);
+        Py_XDECREF(key);
+    }
+    if (status < 0) {
+        Py_CLEAR(cells);
+    }
+    return cells;
+}
+
+PyObject *stmpy_dict_cells(PyObject *d, PyObject *unused)
+{
+    stmpy_thread *th = stmpy_thread_get();
+    return th == NULL ? NULL : stmpy_run_block(th, &stmpy_reading, NULL, cells_body, d);
 }
 
 Py_ssize_t stmpy_dict_length(stmpy_dict *d)
@@ -154,13 +188,13 @@ Py_ssize_t stmpy_dict_length(stmpy_dict *d)
         return -1;
     }
     stm_value size;
-    if (th->depth > 0) {
-        stm_status status = stm_read_fast(th->txn, &d->index->size, &size);
+    if (th->block.depth > 0) {
+        stm_status status = stm_read_fast(th->block.txn, &d->index->size, &size);
         return status == STM_OK ? (Py_ssize_t)size : stmpy_fail(status);
     }
-    stm_pin(th->txn);
-    size = stm_pinned_read(th->txn, &d->index->size);
-    stm_unpin(th->txn);
+    stm_pin(th->block.txn);
+    size = stm_pinned_read(th->block.txn, &d->index->size);
+    stm_unpin(th->block.txn);
     return (Py_ssize_t)size;
 }
 
@@ -213,7 +247,7 @@ static int preset(stmpy_dict *d, PyObject *pairs)
         PyObject *pair = PyList_GET_ITEM(pairs, i); /* our own list */
         Py_hash_t hash = stmpy_dict_hash(PyTuple_GET_ITEM(pair, 0));
         bool is_new;
-        if (hash == -1 ||
+        if (hash == -1 || stmpy_check_strict(PyTuple_GET_ITEM(pair, 1), "a value of a Dict") < 0 ||
             stmpy_index_preset(d->index, PyTuple_GET_ITEM(pair, 0), hash, PyTuple_GET_ITEM(pair, 1),
                                born + (uint64_t)i, &is_new) < 0) {
             return -1;
@@ -247,7 +281,7 @@ static PyObject *fill(stmpy_dict *d, PyObject *pairs)
 {
     stmpy_thread *th = stmpy_thread_get();
     filling f = {d, pairs};
-    return th == NULL ? NULL : stmpy_run_block(th, 0, 0, fill_body, &f);
+    return th == NULL ? NULL : stmpy_run_block(th, &stmpy_no_options, NULL, fill_body, &f);
 }
 
 typedef struct {
@@ -301,7 +335,8 @@ PyObject *stmpy_dict_update(PyObject *d, PyObject *args, PyObject *kwargs)
     if (th == NULL) {
         return NULL;
     }
-    return reads_ours(args) ? stmpy_run_block(th, 0, 0, update_body, &u) : update_body(th, &u);
+    return reads_ours(args) ? stmpy_run_block(th, &stmpy_no_options, NULL, update_body, &u)
+                            : update_body(th, &u);
 }
 
 static PyObject *clear_body(stmpy_thread *th, void *arg)
@@ -321,7 +356,7 @@ static PyObject *clear_body(stmpy_thread *th, void *arg)
 PyObject *stmpy_dict_clear(PyObject *d, PyObject *unused)
 {
     stmpy_thread *th = stmpy_thread_get();
-    return th == NULL ? NULL : stmpy_run_block(th, 0, 0, clear_body, d);
+    return th == NULL ? NULL : stmpy_run_block(th, &stmpy_no_options, NULL, clear_body, d);
 }
 
 PyObject *stmpy_dict_copy(PyObject *d, PyObject *unused)
@@ -367,7 +402,7 @@ static PyObject *popitem_body(stmpy_thread *th, void *arg)
 PyObject *stmpy_dict_popitem(PyObject *d, PyObject *unused)
 {
     stmpy_thread *th = stmpy_thread_get();
-    return th == NULL ? NULL : stmpy_run_block(th, 0, 0, popitem_body, d);
+    return th == NULL ? NULL : stmpy_run_block(th, &stmpy_no_options, NULL, popitem_body, d);
 }
 
 /* --- showing and comparing ------------------------------------------------------------- */
@@ -424,8 +459,7 @@ static int both_plain(PyObject *a, PyObject *b, PyObject **x, PyObject **y)
 {
     PyObject *pair[] = {a, b};
     stmpy_thread *th = stmpy_thread_get();
-    uint32_t flags = th == NULL || th->depth > 0 ? 0 : STM_BEGIN_READ_ONLY;
-    PyObject *both = th == NULL ? NULL : stmpy_run_block(th, flags, 0, both_body, pair);
+    PyObject *both = th == NULL ? NULL : stmpy_run_block(th, &stmpy_reading, NULL, both_body, pair);
     if (both == NULL) {
         return -1;
     }

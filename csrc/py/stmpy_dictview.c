@@ -49,8 +49,8 @@ static PyObject *new_iterator(stmpy_dict *d, stmpy_part part, Py_ssize_t step)
     it->list = list;
     it->step = step;
     it->next = step > 0 ? 0 : PyList_GET_SIZE(list) - 1;
-    it->txn = th != NULL && th->depth > 0 ? th->txn : NULL;
-    it->births = it->txn != NULL ? th->births : 0;
+    it->txn = th != NULL && th->block.depth > 0 ? th->block.txn : NULL;
+    it->births = it->txn != NULL ? th->block.births : 0;
     PyObject_GC_Track(it);
     return (PyObject *)it;
 }
@@ -59,11 +59,11 @@ static PyObject *new_iterator(stmpy_dict *d, stmpy_part part, Py_ssize_t step)
 static bool was_changed(const iterator_object *it)
 {
     stmpy_thread *th = stmpy_tls;
-    if (it->txn == NULL || th == NULL || th->depth == 0 || th->txn != it->txn ||
-        th->births == it->births) {
+    if (it->txn == NULL || th == NULL || th->block.depth == 0 || th->block.txn != it->txn ||
+        th->block.births == it->births) {
         return false;
     }
-    stm_buffered *w = stm_find_write(th->txn, &it->dict->index->shape);
+    stm_buffered *w = stm_find_write(th->block.txn, &it->dict->index->shape);
     return w != NULL && w->node->value > it->births;
 }
 

@@ -12,6 +12,7 @@
  * Guarded by tests/stm/test_ref.py, tests/anomalies.
  */
 #include "stmpy_pair.h"
+#include "stmpy_strict.h"
 
 typedef struct {
     PyObject_HEAD
@@ -109,9 +110,9 @@ static PyObject *value_name;
 
 static PyObject *read_outside(stmpy_thread *th, ref_object *self)
 {
-    stm_pin(th->txn);
-    PyObject *value = value_or_none(stm_pinned_read(th->txn, self->cell));
-    stm_unpin(th->txn);
+    stm_pin(th->block.txn);
+    PyObject *value = value_or_none(stm_pinned_read(th->block.txn, self->cell));
+    stm_unpin(th->block.txn);
     return value;
 }
 
@@ -119,9 +120,9 @@ static PyObject *ref_get(PyObject *op, void *closure)
 {
     ref_object *self = (ref_object *)op;
     stmpy_thread *th = stmpy_tls;
-    if (stm_likely(th != NULL && th->depth > 0)) {
+    if (stm_likely(th != NULL && th->block.depth > 0)) {
         stm_value v;
-        stm_status status = stm_read_fast(th->txn, self->cell, &v);
+        stm_status status = stm_read_fast(th->block.txn, self->cell, &v);
         if (stm_unlikely(status != STM_OK)) {
             return stmpy_raise(status);
         }
@@ -134,8 +135,11 @@ static PyObject *ref_get(PyObject *op, void *closure)
 /* Inside a block. */
 static int write_inside(stmpy_thread *th, ref_object *self, PyObject *value)
 {
-    stm_txn *t = th->txn;
+    stm_txn *t = th->block.txn;
     stm_value now, replaced;
+    if (stmpy_check_strict(value, "Ref.value") < 0) {
+        return -1;
+    }
     stm_status status = stm_peek(t, self->cell, &now, NULL);
     if (status == STM_OK && now != 0 && stmpy_same_value(stmpy_object(now), value)) {
         /* The outcome depends on what is there: that is a read. */
@@ -187,11 +191,11 @@ static int ref_set(PyObject *op, PyObject *value, void *closure)
     if (th == NULL) {
         return -1;
     }
-    if (th->depth > 0) {
+    if (th->block.depth > 0) {
         return write_inside(th, self, value);
     }
     assignment a = {self, value};
-    PyObject *done = stmpy_run_block(th, 0, 0, assign_body, &a);
+    PyObject *done = stmpy_run_block(th, &stmpy_no_options, NULL, assign_body, &a);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -202,6 +206,9 @@ static int ref_init(PyObject *op, PyObject *args, PyObject *kwargs)
     ref_object *self = (ref_object *)op;
     PyObject *value = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Ref", names, &value)) {
+        return -1;
+    }
+    if (stmpy_check_strict(value, "Ref.value") < 0) {
         return -1;
     }
     stm_node *n = stm_load_acq(&self->cell->head);
@@ -268,7 +275,19 @@ static PyObject *ref_update(PyObject *op, PyObject *const *args, Py_ssize_t coun
         return NULL;
     }
     update u = {(ref_object *)op, args, count};
-    return stmpy_run_block(th, 0, 0, update_body, &u);
+    return stmpy_run_block(th, &stmpy_no_options, NULL, update_body, &u);
+}
+
+/* {address of its cell: None}, for messages (stm/_owners.py). */
+static PyObject *ref_cells(PyObject *op, PyObject *unused)
+{
+    PyObject *number = PyLong_FromVoidPtr(((ref_object *)op)->cell);
+    PyObject *cells = number == NULL ? NULL : PyDict_New();
+    if (cells != NULL && PyDict_SetItem(cells, number, Py_None) < 0) {
+        Py_CLEAR(cells);
+    }
+    Py_XDECREF(number);
+    return cells;
 }
 
 static PyObject *ref_repr(PyObject *op)
@@ -308,6 +327,7 @@ static PyMethodDef ref_methods[] = {
      "Returns:\n    What fn returned.\n"
      "Raises:\n    Whatever fn raises; the value is then as it was.\n\n"
      "In a transaction: part of it.  Outside: a transaction of its own."},
+    {"_cells", ref_cells, METH_NOARGS, NULL},
     {"__reduce__", ref_reduce, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},

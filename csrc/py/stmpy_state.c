@@ -17,7 +17,7 @@
  *
  * Guarded by tests/anomalies (thread churn, finalizers, exit, fork).
  */
-#include "stmpy_state.h"
+#include "stmpy_block.h"
 
 #include <pthread.h>
 
@@ -35,6 +35,11 @@ PyObject *stmpy_not_in_transaction_error;
 PyObject *stmpy_irrevocable_error;
 PyObject *stmpy_open_block_error;
 PyObject *stmpy_read_only_error;
+PyObject *stmpy_transaction_error;
+PyObject *stmpy_untracked_error;
+PyObject *stmpy_rerun_error;
+PyObject *stmpy_limit_hook;
+PyObject *stmpy_strict_hook;
 
 static PyObject *long_wait_hook; /* a Python function; set once */
 static pthread_key_t thread_key;
@@ -100,12 +105,22 @@ static void thread_end(stmpy_thread *th)
 {
     stmpy_tls = NULL;
     pthread_setspecific(thread_key, NULL);
-    if (th->txn != NULL) {
-        stm_txn_free(th->txn);
+    if (th->block.txn != NULL) {
+        stm_txn_free(th->block.txn);
         stm_domain_collect(stmpy_domain); /* what it left: nobody else might */
     }
     Py_XDECREF(th->context);
+    if (th->spare != NULL) {
+        stmpy_with_free(th->spare);
+    }
+    stmpy_running left = th->block; /* of a block that never ended */
     free(th);
+    for (uint32_t i = 0; i < left.hooks.count; i++) {
+        Py_DECREF(left.hooks.items[i].call);
+    }
+    stmpy_forget(&left);
+    free(left.nests);
+    free(left.hooks.items);
 }
 
 static void capsule_end(PyObject *capsule)
@@ -120,9 +135,9 @@ static void capsule_end(PyObject *capsule)
 static void key_end(void *pointer)
 {
     stmpy_thread *th = pointer;
-    if (th->txn != NULL) {
-        stm_txn_abandon(th->txn);
-        stm_txn_free(th->txn);
+    if (th->block.txn != NULL) {
+        stm_txn_abandon(th->block.txn);
+        stm_txn_free(th->block.txn);
     }
     free(th);
 }
@@ -150,8 +165,8 @@ stmpy_thread *stmpy_thread_new(void)
 {
     stmpy_thread *th = stmpy_tls;
     if (th != NULL) { /* its block is set aside */
-        th->txn = stm_txn_new(stmpy_domain);
-        if (th->txn == NULL) {
+        th->block.txn = stm_txn_new(stmpy_domain);
+        if (th->block.txn == NULL) {
             PyErr_NoMemory();
             return NULL;
         }
@@ -164,7 +179,7 @@ stmpy_thread *stmpy_thread_new(void)
         PyErr_NoMemory();
         return NULL;
     }
-    th->txn = txn;
+    th->block.txn = txn;
     th->is_main = stm_is_main_thread();
     stmpy_tls = th;
     if (remember(th) < 0) {
@@ -179,36 +194,47 @@ void stmpy_set_aside(stmpy_thread *th, stmpy_aside *room, bool waiting)
     room->waiting = waiting;
     room->by_collection = false;
     room->outer = th->aside;
-    room->txn = th->txn;
-    room->depth = th->depth;
-    room->births = th->births;
-    room->irrevocable = th->irrevocable;
-    room->floor = th->floor;
+    room->block = th->block;
     th->aside = room;
-    if (th->depth > 0 && stm_txn_state(th->txn) == STM_PROTECTED) {
-        th->floor = th->depth;
-        return; /* INV-STATE-3: join */
+    if (th->block.depth > 0 && stm_txn_state(th->block.txn) == STM_PROTECTED) {
+        th->block.floor = th->block.depth;
+        th->block.is_joined = true;
+        th->block.can_rerun = false; /* it must not give up, or split, a block not its own */
+        return;                      /* INV-STATE-3: join */
     }
-    if (th->depth > 0 && th->txn->has_slot) {
+    if (th->block.depth > 0 && th->block.txn->has_slot) {
         room->waiting = true; /* lost, or read-only, with the slot: don't wait for it for ever */
     }
-    th->txn = NULL;
-    th->depth = 0;
-    th->floor = 0;
+    th->block = (stmpy_running){.txn = NULL};
+}
+
+/* Frees what belongs to a block that ran while another one was set aside. */
+static void drop_running(stmpy_thread *th)
+{
+    stmpy_running left = th->block;
+    for (uint32_t i = 0; i < left.hooks.count; i++) {
+        Py_DECREF(left.hooks.items[i].call);
+    }
+    stmpy_forget(&left);
+    free(left.nests);
+    free(left.hooks.items);
 }
 
 void stmpy_take_up(stmpy_thread *th, stmpy_aside *room)
 {
-    if (th->txn != room->txn) {
-        if (th->txn != NULL) {
-            stm_txn_free(th->txn);
+    if (th->block.txn == room->block.txn) {
+        /* Joined: what it did is the block's, but for blocks that it left open. */
+        stmpy_cut_depth(th, room->block.depth);
+        th->block.floor = room->block.floor;
+        th->block.is_joined = room->block.is_joined;
+        th->block.can_rerun = room->block.can_rerun;
+    } else {
+        if (th->block.txn != NULL) {
+            stm_txn_free(th->block.txn);
         }
-        th->txn = room->txn;
-        th->depth = room->depth;
-        th->births = room->births;
-        th->irrevocable = room->irrevocable;
+        drop_running(th);
+        th->block = room->block;
     }
-    th->floor = room->floor;
     th->aside = room->outer;
 }
 
@@ -238,7 +264,13 @@ PyObject *stmpy_raise(stm_status status)
                         "the write out of the block");
         break;
     default:
-        PyErr_SetString(PyExc_SystemError, "stm._core: a call in a state that forbids it");
+        if (stmpy_in_block() && stm_txn_state(stmpy_tls->block.txn) == STM_IDLE) {
+            PyErr_SetString(stmpy_transaction_error,
+                            "the block has ended already, by a timeout or an interrupt in split() "
+                            "or unprotected(): let that exception leave it");
+        } else {
+            PyErr_SetString(PyExc_SystemError, "stm._core: a call in a state that forbids it");
+        }
     }
     return NULL;
 }
@@ -276,7 +308,17 @@ static PyObject *on_collection(PyObject *self, PyObject *const *args, Py_ssize_t
 static PyObject *after_fork_child(PyObject *self, PyObject *unused)
 {
     stmpy_thread *th = stmpy_tls;
-    stm_domain_fork_child(stmpy_domain, th == NULL ? NULL : th->txn);
+    stm_txn *own[32]; /* deeper ones than that are given up */
+    size_t count = 0;
+    if (th != NULL && th->block.txn != NULL) {
+        own[count++] = th->block.txn;
+    }
+    for (stmpy_aside *a = th == NULL ? NULL : th->aside; a != NULL && count < 32; a = a->outer) {
+        if (a->block.txn != NULL && a->block.txn != own[count - (count != 0)]) {
+            own[count++] = a->block.txn;
+        }
+    }
+    stm_domain_fork_child(stmpy_domain, own, count);
     if (th != NULL) {
         th->is_main = stm_is_main_thread();
     }
@@ -321,6 +363,11 @@ int stmpy_state_install(PyObject *module)
         fetch(module, "IrrevocableError", &stmpy_irrevocable_error) < 0 ||
         fetch(module, "OpenBlockError", &stmpy_open_block_error) < 0 ||
         fetch(module, "ReadOnlyError", &stmpy_read_only_error) < 0 ||
+        fetch(module, "TransactionError", &stmpy_transaction_error) < 0 ||
+        fetch(module, "UntrackedMutable", &stmpy_untracked_error) < 0 ||
+        fetch(module, "BlockRerun", &stmpy_rerun_error) < 0 ||
+        fetch(module, "_limit_error", &stmpy_limit_hook) < 0 ||
+        fetch(module, "_strict_error", &stmpy_strict_hook) < 0 ||
         fetch(module, "_long_wait", &long_wait_hook) < 0) {
         return -1;
     }
@@ -336,6 +383,18 @@ int stmpy_state_install(PyObject *module)
     return PyModule_AddFunctions(module, methods);
 }
 
+/* The functions are called by all threads: DESIGN 4.9. */
+static void defer_functions(PyObject *module)
+{
+    PyObject *name, *value;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(PyModule_GetDict(module), &at, &name, &value)) {
+        if (PyCFunction_Check(value)) {
+            stmpy_defer_counts(value);
+        }
+    }
+}
+
 int stmpy_install(uintptr_t address)
 {
     PyGILState_STATE gil = PyGILState_Ensure();
@@ -347,8 +406,12 @@ int stmpy_install(uintptr_t address)
     } else if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_ImportError, "stm._core works in the main interpreter only");
     } else if (stmpy_state_install(module) == 0 && stmpy_ref_install(module) == 0 &&
-               stmpy_block_install(module) == 0 && stmpy_dict_install(module) == 0 &&
+               stmpy_atomic_install(module) == 0 && stmpy_hooks_install(module) == 0 &&
+               stmpy_control_install(module) == 0 && stmpy_split_install(module) == 0 &&
+               stmpy_with_install(module) == 0 && stmpy_watch_install(module) == 0 &&
+               stmpy_strict_install(module) == 0 && stmpy_dict_install(module) == 0 &&
                stmpy_dictview_install(module) == 0) {
+        defer_functions(module);
         status = 0;
     }
     if (status < 0) {

@@ -380,12 +380,12 @@ static bool grow(stmpy_thread *th, stmpy_index *x)
     }
     candidates c = {NULL, NULL, 0};
     uint32_t swept = 0;
-    if (th != NULL && th->depth > 0) { /* else it is being built: nothing is absent */
+    if (th != NULL && th->block.depth > 0) { /* else it is being built: nothing is absent */
         choose(old, &c);
         uint64_t version;
         stm_node *shape = new_node();
-        swept = stm_cell_sweep(th->txn, STMPY_ABSENT, c.cells, c.nodes, c.count, &x->shape, &shape,
-                               &version);
+        swept = stm_cell_sweep(th->block.txn, STMPY_ABSENT, c.cells, c.nodes, c.count, &x->shape,
+                               &shape, &version);
         free_node(shape);
         if (swept != 0) {
             x->swept_at = version;

@@ -184,7 +184,7 @@ class IrrevocableMix(BankRefs):
         elif kind == 1:
             self.from_start(source, target)
         elif kind == 2:
-            with ame.atomic():
+            with ame.atomic(irrevocable=True):
                 self.say()
                 self.give(source, -1)
                 self.give(target, 1)

@@ -209,7 +209,7 @@ def test_what_cannot_be_a_block_is_refused_with_the_reason(what: Any, why: str) 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"labell": "x"}, {"timeout": 1}, {"label": 3}, {"label": b"x"}],
+    [{"labell": "x"}, {"timeouts": 1}, {"label": 3}, {"label": b"x"}],
 )
 def test_wrong_option_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="label"):

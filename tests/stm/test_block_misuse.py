@@ -1,9 +1,13 @@
 """Blocks that end where they did not begin: other threads, generators, unpaired exits.
 
-Each program runs in a process of its own: such misuse must raise and leave the thread usable.
+A `with` with a `yield` in it is refused (see also test_with.py, tests/ame/test_rewrite_shapes.py);
+most here enter their block by hand. Each program runs in a process of its own: such misuse must
+raise and leave the thread usable.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -19,8 +23,12 @@ import ame
 ref = ame.Ref(0)
 
 def generator():
-    with ame.atomic():
+    block = ame.atomic()
+    block.__enter__()  # by hand, so that nothing can see the yield in it
+    try:
         yield
+    finally:
+        block.__exit__(*sys.exc_info())
 
 def in_thread(body):
     thread = threading.Thread(target=body, daemon=True)
@@ -57,6 +65,42 @@ def test_leaving_a_block_in_another_thread_raises_there_and_leaves_it_open_here(
         assert ame.in_transaction()
         assert in_thread(lambda: ref.value) == 0
     assert ref.value == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "yield",
+        "x = (yield 1) or 2",
+        "yield from ()",
+        "for _ in range(3):\n            if _ == 2:\n                yield _",
+        "try:\n            pass\n        finally:\n            yield",
+        "with open('/dev/null'):\n            yield",
+    ],
+)
+def test_yield_in_a_block_that_could_not_be_rewritten_is_refused_at_its_entry(body: str) -> None:
+    space: dict[str, Any] = {"ame": ame}
+    before = "    with open('/dev/null'):\n        yield 0\n"
+    exec(f"def generator():\n{before}    with ame.atomic():\n        {body}\n", space)
+    running = space["generator"]()
+    assert next(running) == 0
+    with pytest.raises(ame.OpenBlockError, match=r"yield or await inside of .*<string>:4"):
+        next(running)
+    assert not ame.in_transaction()
+
+
+@pytest.mark.parametrize("body", ["await other()", "async for _ in other(): pass"])
+def test_await_in_a_block_that_could_not_be_rewritten_is_refused_at_its_entry(body: str) -> None:
+    space: dict[str, Any] = {"ame": ame}
+    exec(f"async def main(other):\n    with ame.atomic():\n        {body}\n", space)
+    with pytest.raises(ame.OpenBlockError, match=r"yield or await inside of .*<string>:2"):
+        space["main"](None).send(None)
+
+
+def test_generator_without_source_may_yield_around_its_blocks() -> None:
+    space: dict[str, Any] = {"ame": ame}
+    exec("def f():\n    yield 1\n    with ame.atomic():\n        x = 2\n    yield x\n", space)
+    assert list(space["f"]()) == [1, 2]
 
 
 def test_generator_that_is_driven_to_its_end_commits() -> None:
