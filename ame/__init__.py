@@ -10,10 +10,14 @@ Blocks of different threads run in parallel, and always appear to have run one a
         accounts[b] += n
 """
 
-from typing import NoReturn
-
+from ame._control import Current, block_until, current
+from ame._lock import Lock
 from ame._loops import for_each, map
+from ame._output import print
+from ame._rewriting import doctor, prepare
+from ame._strict import strict
 from stm import (
+    AttemptLimit,
     Cause,
     Dict,
     IrrevocableError,
@@ -24,67 +28,59 @@ from stm import (
     Stats,
     TransactionError,
     TransactionTimeout,
+    UntrackedMutable,
     atomic,
     in_transaction,
     irrevocable,
+    on_abort,
+    on_commit,
+    or_else,
+    retry,
     run,
+    split,
     stats,
+    unprotected,
 )
 
 __all__ = [
     # blocks
     "atomic",
+    "prepare",
     "run",
     # control
+    "Current",
+    "block_until",
+    "current",
     "in_transaction",
     "irrevocable",
+    "on_abort",
+    "on_commit",
+    "or_else",
+    "retry",
+    "split",
+    "unprotected",
     # state
     "Dict",
     "Ref",
+    # side effects and locks
+    "Lock",
+    "print",
     # loops
     "for_each",
     "map",
     # tools
     "Cause",
     "Stats",
+    "doctor",
     "stats",
+    "strict",
     # errors
+    "AttemptLimit",
     "IrrevocableError",
     "NotInTransaction",
     "OpenBlockError",
     "ReadOnlyError",
     "TransactionError",
     "TransactionTimeout",
+    "UntrackedMutable",
 ]
-
-_NOT_YET = {
-    "retry": "wait outside of the block (threading.Condition) and enter it again",
-    "or_else": "test the conditions in one block and branch there",
-    "block_until": "wait outside of the block (threading.Condition) and enter it again",
-    "on_commit": "do it after the block",
-    "on_abort": "do it after the block",
-    "unprotected": "leave the block and begin another one",
-    "split": "leave the block and begin another one",
-    "current": "use ame.in_transaction() or ame.stats()",
-    "Struct": "use one ame.Ref per field",
-    "List": "use an ame.Dict with int keys",
-    "Set": "use an ame.Dict whose values are None",
-    "Counter": "use an ame.Ref, or an ame.Dict with one key per thread or item",
-    "Queue": "use queue.Queue outside of blocks",
-    "ThreadLocal": "use threading.local",
-    "share": "build the ame types by hand",
-    "snapshot": "read into plain objects inside one block",
-    "Pool": "use ame.for_each or ame.map",
-    "trace": "use ame.stats()",
-    "conflicts": "use ame.stats()",
-}
-
-
-def __getattr__(name: str) -> NoReturn:
-    """Says of a planned name what to do until it is there."""
-    if name in _NOT_YET:
-        raise AttributeError(
-            f"ame.{name} is planned but not in this version; until then: {_NOT_YET[name]}",
-            name=name,
-        )
-    raise AttributeError(f"module 'ame' has no attribute {name!r}", name=name)

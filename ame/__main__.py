@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ame import _demo
+from ame import _demo, _run
 
 __all__ = ["main"]
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _demo.add_parser(commands)
+    _run.add_parser(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, MappingView, Set, Sized
 from itertools import chain, islice
 from typing import TypeVar
@@ -54,7 +53,19 @@ def checked_chunk(chunk: object, where: str) -> int | None:
     return size
 
 
+def check_seconds(value: object, name: str) -> None:
+    """Raise TypeError or ValueError unless `value` is None or a number of seconds >= 0."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not hasattr(type(value), "__float__"):
+        raise TypeError(f"{name} must be a number of seconds or None, got {type(value).__name__}")
+    if not float(value) >= 0:  # type: ignore[arg-type]
+        raise ValueError(f"{name} must be a number of seconds >= 0 or None, got {value!r}")
+
+
 def check_function(fn: object, where: str) -> None:
+    import inspect  # large, and not needed by programs without loops
+
     if not callable(fn):
         raise TypeError(
             f"{where}(): the first argument must be a function of one item, not {fn!r} "

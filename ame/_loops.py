@@ -162,14 +162,22 @@ def _plain_loop(fn: Callable[[T], R], iterator: Iterator[T], *, keep: bool) -> l
 
 
 @final
+class _Signal(stm.Ref[bool]):
+    """Wakes items that sleep; nothing that a program waits on."""
+
+    _internal = True
+
+
+@final
 class _Progress:
     """What one worker knows of its chunk: also what survives an attempt that is thrown away."""
 
-    __slots__ = ("attempt", "at", "began", "irrevocable", "results")
+    __slots__ = ("attempt", "at", "began", "fit", "irrevocable", "results")
 
     def __init__(self) -> None:
         self.attempt = 0  # number of the attempt that ran last
         self.at = 0  # index of the item that was started last
+        self.fit = sys.maxsize  # items before one that waits: they are committed first
         self.began = 0.0  # when the attempt that ran last began, in seconds
         self.irrevocable = False  # whether that attempt may have done what can't be undone
         self.results: list[Any] = []  # results of the attempt that ran last
@@ -181,8 +189,8 @@ class _Loop(Generic[T, R]):
 
     __slots__ = (
         "_busy", "_changed", "_entered", "_error", "_exhausted", "_failing", "_fn", "_given_back",
-        "_iterator", "_keep", "_label", "_length", "_limit", "_next", "_results", "_size",
-        "_stopping", "_workers",
+        "_halted", "_inside", "_iterator", "_keep", "_label", "_length", "_limit", "_next",
+        "_results", "_size", "_stopping", "_workers",
     )  # fmt: skip
 
     def __init__(
@@ -214,6 +222,8 @@ class _Loop(Generic[T, R]):
         # False until the limit is set. Read without the lock before each item instead of the limit,
         # since it never needs reference counting and the limit does.
         self._stopping = False
+        self._halted = _Signal(False)  # the same for items that sleep: it wakes them
+        self._inside = stm.in_transaction()  # then the loop is a part of that block
         self._results: list[tuple[int, list[R]]] = []  # (first index, results) of each commit
 
     def run(self) -> list[R]:
@@ -256,6 +266,7 @@ class _Loop(Generic[T, R]):
         except BaseException:
             self._limit = _INTERRUPTED  # not under the lock: the iterable may hold it for long
             self._stopping = True
+            self._halted.value = True
             deadline = time.monotonic() + _POLL
             while len(self._entered) < len(threads) and time.monotonic() < deadline:
                 time.sleep(0.001)  # start() itself was interrupted: its thread may come yet
@@ -302,6 +313,7 @@ class _Loop(Generic[T, R]):
         if self._stopping and first >= self._limit:
             return -1
         progress.at = first
+        progress.fit = sys.maxsize
         progress.irrevocable = False
         try:
             done: int = stm.run_block(self._label, self._body, progress, first, items)
@@ -331,7 +343,8 @@ class _Loop(Generic[T, R]):
     def _body(self, progress: _Progress, first: int, items: list[T]) -> int:
         """Run the items of a chunk inside a transaction; return how many were run.
 
-        An attempt that follows a lost one runs half as many: the rest gets another transaction.
+        An attempt that follows a lost one runs half as many: the rest gets another transaction. So
+        does an item that calls `retry`: what it waits for may be what the items before it did.
         """
         progress.attempt = attempt = stm.attempt()
         progress.began = began = time.perf_counter()
@@ -340,7 +353,8 @@ class _Loop(Generic[T, R]):
         until = began + _TRANSACTION_LONG if self._size is None else float("inf")
         index = first
         if attempt:
-            items = items[: max(1, len(items) >> attempt)]
+            items = items[: min(progress.fit, max(1, len(items) >> attempt))]
+        _ = self._halted.value  # read, so that it wakes an item that sleeps
         try:
             for item in items:
                 if self._stopping and index >= self._limit:
@@ -355,6 +369,8 @@ class _Loop(Generic[T, R]):
                     break  # irrevocable: commit now, as no later item may undo this one
         except BaseException:
             progress.irrevocable = stm.is_irrevocable()
+            if index > first and not self._inside and stm.cancel_wait():
+                progress.fit = index - first
             raise
         return index - first
 
@@ -432,6 +448,8 @@ class _Loop(Generic[T, R]):
                 self._limit = index
                 self._error = error
             self._stopping = True
+        if not stm.in_transaction():
+            self._halted.value = True
         with self._changed:
             self._exhausted = True
             self._changed.notify_all()

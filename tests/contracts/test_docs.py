@@ -1,4 +1,4 @@
-"""The examples in the README run, and print what their comments say."""
+"""The examples in the README and in docs run, and print what their comments say."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pytest
 from support import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(document: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", document.read_text("utf-8"), re.DOTALL | re.M)
+
+
+def fences(text: str) -> list[str]:
+    """The lines that begin or end code, as a Markdown reader sees them."""
+    return re.findall(r"^ *(?:`{3,}|~{3,}).*$", text, re.M)
 
 
 CASES = [(d.name, n, code) for d in DOCUMENTS for n, code in enumerate(blocks(d))]
@@ -27,5 +32,15 @@ def test_example_runs_and_prints_what_it_says(name: str, number: int, code: str)
     assert printed == expected
 
 
-def test_readme_has_an_example() -> None:
-    assert blocks(ROOT / "README.md")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_code_is_passed_over(document: Path) -> None:
+    """Catches: examples that do not run, as their fences are written in some other way."""
+    text = document.read_text("utf-8")
+    assert set(fences(text)) <= {"```", "```python"}
+    assert fences(text).count("```python") == len(blocks(document))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/semantics.md"])
+def test_document_has_an_example(name: str) -> None:
+    assert (ROOT / name) in DOCUMENTS
+    assert blocks(ROOT / name)

@@ -1,0 +1,1 @@
+"""Function shapes whose blocks must survive re-execution: `harness` runs, `serial` predicts."""
