@@ -34,6 +34,8 @@ ROWS = [
     "disjoint transfers, Refs of the main thread",
     "disjoint transfers and 2 us of work",
     "disjoint transfers and 10 us of work",
+    "with, 2 us of work",
+    "the same with block, own Refs, 2 us of work",
     "Dict increments, distinct keys",
     "plain loop",
     "ame.for_each, 2 workers",
@@ -96,3 +98,16 @@ def test_large_targets_are_set_where_threads_are_free(
     assert targets["empty @ame.atomic call"] == 1.2
     assert targets["disjoint transfers, own Refs"] == 1.2
     assert targets["ame.for_each, 2 workers"] == 1.8
+
+
+def test_import_cost_shows_each_case() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "import_cost.py"), "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for row in "start, ame imported", "creating a closure":
+        assert row in done.stdout
