@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 FUNCTIONS = """
-import sys, time
+import gc, sys, time
+gc.disable()  # a collection looks at all objects, those of imported modules too
 if sys.argv[1] == "ame":
     import ame
 source = "import os, re\\n" + "".join(f'''

@@ -142,11 +142,11 @@ def suspends(code: CodeType, lasti: int) -> bool:
         if (first.opname, second.opname) == ("PUSH_EXC_INFO", "WITH_EXCEPT_START")
     }
     table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
-    parts = [part for part in table if part.target in handlers]
-    ahead = [part for part in parts if part.end > lasti]
+    # Where this body is, the handlers around it have a gap: the next part to begin is its own.
+    ahead = [part for part in table if part.start > lasti and part.target in handlers]
     if not ahead:
         return False
-    target = min(ahead, key=lambda part: (max(part.start, lasti), -part.depth)).target
+    target = min(ahead, key=lambda part: part.start).target
 
     def is_inside(offset: int) -> bool:
         """Whether what the instruction raises goes to that handler, if need be through others."""

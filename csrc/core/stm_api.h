@@ -191,6 +191,8 @@ uint64_t stm_txn_read_version(stm_txn *t);
 size_t stm_txn_reads(stm_txn *t);
 /* For messages: compare it, don't use it.  i < stm_txn_reads(t). */
 stm_cell *stm_txn_read_cell(stm_txn *t, size_t i);
+/* Which wake-up of the domain ended its last sleep, counted from 1; 0: none. */
+uint64_t stm_txn_woken(stm_txn *t);
 void stm_txn_wait_info(stm_txn *t, stm_wait_info *out);
 size_t stm_txn_writes(stm_txn *t);
 void stm_txn_conflict(stm_txn *t, stm_conflict *out);

@@ -334,6 +334,7 @@ void stm_parking_wake(stm_parking *p, uint64_t version, const stm_buffered *writ
         if (t->rv < version && is_overwritten(t, writes, count, index)) {
             unlink_after(p, before, w);
             w->granted = true;
+            ((stm_txn *)(uintptr_t)w->who)->parked.granted_as = ++p->grants;
             pthread_cond_signal(&w->cond);
         } else {
             before = w;

@@ -16,12 +16,14 @@ typedef struct {
     pthread_mutex_t mutex;
     stm_waiter *first; /* FIFO of those not woken yet; under mutex */
     stm_waiter *last;
+    uint64_t grants;                         /* so far; under mutex */
     _Atomic uint32_t interest[STM_INTEREST]; /* reads of the others, by hash */
 } stm_parking;
 
 /* Of a record. */
 typedef struct {
-    uint64_t filter; /* one bit per hash of what it reads */
+    uint64_t granted_as; /* which grant of the domain woke it last; 0: none */
+    uint64_t filter;     /* one bit per hash of what it reads */
     /* Its record is registered; under the mutex.  Only the record's user clears
      * it, or who abandons the record. */
     bool listed;

@@ -370,6 +370,11 @@ stm_cell *stm_txn_read_cell(stm_txn *t, size_t i)
     return i < t->read_count ? t->reads[i] : NULL;
 }
 
+uint64_t stm_txn_woken(stm_txn *t)
+{
+    return t->parked.granted_as; /* written before the wake-up, under the mutex */
+}
+
 void stm_txn_wait_info(stm_txn *t, stm_wait_info *out)
 {
     out->for_change = t->wait.for_change;

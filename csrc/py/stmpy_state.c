@@ -277,15 +277,31 @@ PyObject *stmpy_raise(stm_status status)
 
 /* --- garbage collections, fork, exit ------------------------------------------ */
 
+/* After a collection in a thread that had no record when it began: a block that a
+ * finalizer has left open ends here. */
+static void end_left_open(stmpy_thread *th)
+{
+    if (th != NULL && th->block.depth > 0) {
+        stmpy_cut_depth(th, 1);
+        stmpy_close_deeper(th, 0);
+        stmpy_roll_back(th);
+    }
+}
+
 /* gc.callbacks: finalizers that a collection finds are not part of the block in
  * the middle of which it started. */
 static PyObject *on_collection(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
+    static _Thread_local bool had_no_record;
     stmpy_thread *th = stmpy_tls;
-    if (th == NULL || count < 1 || !PyUnicode_Check(args[0])) {
+    if (count < 1 || !PyUnicode_Check(args[0])) {
         Py_RETURN_NONE;
     }
     if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
+        had_no_record = th == NULL;
+        if (th == NULL) {
+            Py_RETURN_NONE;
+        }
         stmpy_aside *room = malloc(sizeof(*room));
         if (room == NULL) {
             return PyErr_NoMemory();
@@ -293,8 +309,11 @@ static PyObject *on_collection(PyObject *self, PyObject *const *args, Py_ssize_t
         stmpy_set_aside(th, room, false);
         room->by_collection = true;
         stm_domain_collect(stmpy_domain); /* so that it finds what is garbage by now */
-    } else if (th->aside != NULL && th->aside->by_collection) { /* else its start failed */
-        stmpy_aside *room = th->aside;
+    } else if (had_no_record) {
+        had_no_record = false;
+        end_left_open(th);
+    } else if (th != NULL && th->aside != NULL && th->aside->by_collection) {
+        stmpy_aside *room = th->aside; /* else its start failed */
         stmpy_take_up(th, room);
         free(room);
     }

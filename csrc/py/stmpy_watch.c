@@ -57,7 +57,9 @@ static bool mentions_atomic(PyCodeObject *code, PyObject *globals)
             return true;
         }
     }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+    /* Code without a handler has no `with`: most code ends here. */
+    bool has_handlers = PyBytes_GET_SIZE(code->co_exceptiontable) != 0;
+    for (Py_ssize_t i = 0; has_handlers && i < PyTuple_GET_SIZE(names); i++) {
         if (is_alias(globals, PyTuple_GET_ITEM(names, i))) {
             return true;
         }

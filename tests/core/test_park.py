@@ -317,6 +317,26 @@ def test_units_pass_through_a_bounded_buffer(domain: Domain) -> None:
     assert stats.attempts == stats.commits + stats.aborts
 
 
+def test_one_commit_wakes_in_the_order_of_arrival(domain: Domain) -> None:
+    count = 12
+    txns, cell, writer = [domain.record() for _ in range(count)], domain.cell(), domain.record()
+    order = [(7 * number) % count for number in range(count)]  # not that of the records
+
+    def sleeper(place: int) -> int:
+        until_parked(domain, place)
+        txn = txns[order[place]]
+        assert sleep_until_changed(txn, [cell]) == [1]
+        return int(lib.stm_txn_woken(txn.raw))
+
+    def change() -> int:
+        until_parked(domain, count)
+        writer.set(cell, 1)
+        return int(lib.stm_txn_woken(writer.raw))
+
+    bodies: list[Callable[[], int]] = [lambda place=place: sleeper(place) for place in range(count)]  # type: ignore[misc]
+    assert run_threads(*bodies, change) == [*range(1, count + 1), 0]
+
+
 FORK = """
 import os, sys, threading, traceback
 sys.path.insert(0, "tests/core")

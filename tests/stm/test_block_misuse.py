@@ -97,9 +97,21 @@ def test_await_in_a_block_that_could_not_be_rewritten_is_refused_at_its_entry(bo
         space["main"](None).send(None)
 
 
-def test_generator_without_source_may_yield_around_its_blocks() -> None:
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n    yield 1\n    with ame.atomic():\n        x = 2\n    yield x\n",
+        "def f():\n    with open('/dev/null'):\n        yield 1\n        with ame.atomic():\n"
+        "            x = 2\n        yield x\n",
+        "def f():\n    for x in 1, 2:\n        with ame.atomic():\n            pass\n"
+        "        with open('/dev/null'):\n            yield x\n",
+        "def f():\n    try:\n        yield 1\n    finally:\n        with ame.atomic():\n"
+        "            x = 2\n    yield x\n",
+    ],
+)
+def test_generator_without_source_may_yield_around_its_blocks(source: str) -> None:
     space: dict[str, Any] = {"ame": ame}
-    exec("def f():\n    yield 1\n    with ame.atomic():\n        x = 2\n    yield x\n", space)
+    exec(source, space)
     assert list(space["f"]()) == [1, 2]
 
 
