@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from types import CodeType, FrameType, FunctionType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stm import runtime
 
 if TYPE_CHECKING:
     from ame._rewrite import Doctor
 
-__all__ = ["SEES_FUNCTIONS", "doctor", "prepare"]
+__all__ = ["doctor", "prepare"]
 
 T = TypeVar("T")
 
@@ -75,5 +75,4 @@ def _new_code(function: FunctionType) -> CodeType | None:
     return _rewrite.new_code(function)
 
 
-SEES_FUNCTIONS: Final = runtime.set_rewriter(_first_call, _first_entry, _new_code)
-"""Whether functions are seen when they are created (3.12+), not at the first entry of a block."""
+runtime.set_rewriter(_first_call, _first_entry, _new_code)

@@ -18,27 +18,7 @@ _T = TypeVar("_T")
 
 
 def prepare(obj: _T) -> _T:
-    """Makes the `with ame.atomic():` blocks of `obj` re-executable now, not at their first use.
-
-    Needed where a first entry must not be irrevocable: for functions that were defined before
-    `import ame`, and, on Python 3.11, for all of them. Everything else is prepared by itself.
-
-    Args:
-        obj: a function, method, property, `@ame.atomic` function or other wrapper that follows
-            `functools.wraps`; a class, for all its functions; or a module, for all functions and
-            classes defined in it.
-
-    Returns:
-        `obj` itself, so it can be a decorator.
-
-    Raises:
-        TransactionError: `obj` is a function whose blocks cannot be made re-executable; the text
-            says why and where. For a class or module, `ame.doctor()` tells.
-        TypeError: `obj` is nothing with functions in it.
-
-    In a transaction: allowed; it reads and writes no transactional state. Blocks that are open
-    already stay as they are.
-    """
+    """Does what `ame.prepare` says."""
     if isinstance(obj, type | ModuleType):
         for function in _functions_within(obj):
             _prepare_quietly(function)
@@ -121,15 +101,5 @@ class Doctor:
 
 
 def doctor() -> Doctor:
-    """Tells which `with` blocks are re-executable, and which run irrevocably and why.
-
-    Returns:
-        A record of the blocks that this process has come across so far: those of functions that
-        were called, or given to `ame.prepare`.
-
-    Raises:
-        nothing.
-
-    In a transaction: allowed; it reads and writes no transactional state.
-    """
+    """Does what `ame.doctor` says."""
     return Doctor(registry.blocks())

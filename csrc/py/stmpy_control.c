@@ -204,12 +204,16 @@ static PyObject *retry(PyObject *module, PyObject *const *args, Py_ssize_t count
     }
     if (th->block.irrevocable || !th->block.can_rerun) {
         const char *why =
-            th->block.can_rerun
-                ? "retry() in %U, which is irrevocable: it cannot be undone to wait; call retry() "
-                  "before irrevocable(), split() or unprotected()"
-                : "retry() in %U, which runs irrevocably as it could not be made repeatable "
-                  "(ame.doctor() says why): put its body into a function decorated with "
-                  "@ame.atomic";
+            "retry() in %U, which runs irrevocably as it could not be made repeatable "
+            "(ame.doctor() says why): put its body into a function decorated with "
+            "@ame.atomic";
+        if (th->block.is_joined) {
+            why = "retry() in a finalizer or signal handler that interrupted %U and became part of "
+                  "it: it cannot give up a block that is not its own";
+        } else if (th->block.can_rerun) {
+            why = "retry() in %U, which is irrevocable: it cannot be undone to wait; call retry() "
+                  "before irrevocable(), split() or unprotected()";
+        }
         return stmpy_raise_about(stmpy_irrevocable_error, why, th->block.site);
     }
     if (set_timer(th, seconds, key) < 0) {

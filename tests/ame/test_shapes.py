@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import sys
 import types
 import warnings
@@ -31,10 +30,6 @@ import stm
 pytestmark = pytest.mark.deadline(60)
 
 REWRITTEN_AT_CREATION = sys.version_info >= (3, 12)
-READY = (
-    all(hasattr(ame, name) for name in ("prepare", "on_commit"))
-    and importlib.util.find_spec("stm.testing") is not None
-)
 SERIAL = {name: load_serial(name, serial.Engine()) for name in MODULES}
 SHAPES = [(name, shape) for name, table in SERIAL.items() for shape in table.values()]
 each_shape = pytest.mark.parametrize(
@@ -104,15 +99,11 @@ def test_table_is_as_large_as_asked() -> None:
     assert len(SHAPES) >= 80
 
 
-@pytest.mark.skipif(not READY, reason="blocks are not re-executed yet")
 @each_mode
 @pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "unprepared"])
 @each_shape
 def test_shape(name: str, shape: Shape, prepared: bool, mode: Mode) -> None:
     """Catches: anything in which a re-executed block differs from one that ran once."""
-    missing = [each for each in shape.needs if not hasattr(ame, each)]
-    if missing:
-        pytest.skip(f"not there yet: {', '.join(missing)}")
     if mode.count and not shape.aborts:
         pytest.skip("documented as not restored")
     if "retry" in shape.needs and not prepared and not REWRITTEN_AT_CREATION:
@@ -127,7 +118,6 @@ def test_shape(name: str, shape: Shape, prepared: bool, mode: Mode) -> None:
     assert runs in wanted
 
 
-@pytest.mark.skipif(not READY, reason="blocks are not re-executed yet")
 def test_rewriting_warns_of_nothing() -> None:
     """Catches: the rewriter's own `continue` in `finally`, of which 3.14 warns."""
     with warnings.catch_warnings():
